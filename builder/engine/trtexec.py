@@ -1,0 +1,177 @@
+"""trtexec's language: its command lines as pure functions, and its answers parsed.
+
+Written against the outputs of trtexec 8.5.1 in tests/samples. What changed in later versions
+(``--skipInference`` for ``--buildOnly``, ``--fp16`` gone in 11) is asked of the binary's own help.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional
+
+import numpy as np
+
+from builder.errors import EngineError
+from builder.spec import Spec
+
+_VERSION = re.compile(r"\[TensorRT v(\d+)\]")
+_OPTION = re.compile(r"^\s+(--\w+)", re.MULTILINE)
+# Bare words among the numbers, never inside a quoted name.
+_NAN = re.compile(r"(?<=[\s,\[])-?nan(?=[\s,\]])")
+_INF = re.compile(r"(?<=[\s,\[-])inf(?=[\s,\]])")
+
+
+@dataclass(frozen=True)
+class Trtexec:
+    """A trtexec binary as its ``--help`` describes it: TensorRT's version and the options it knows."""
+
+    version: str
+    options: FrozenSet[str]
+
+
+def parse_help(text: str) -> Trtexec:
+    """Read ``trtexec --help``; raises EngineError when it is not trtexec's."""
+    version = _VERSION.search(text)
+    options = frozenset(_OPTION.findall(text))
+    if version is None or "--saveEngine" not in options:
+        raise EngineError("`trtexec --help` did not answer as trtexec does", details=text[-1000:])
+    return Trtexec(_dotted(version.group(1)), options)
+
+
+def _dotted(digits: str) -> str:
+    """8501 -> 8.5.1; from TensorRT 10 on minor and patch have two digits: 100900 -> 10.9.0."""
+    number = int(digits)
+    if len(digits) <= 4:
+        return f"{number // 1000}.{number // 100 % 10}.{number % 100}"
+    return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+
+
+def build_argv(binary: str, spec: Spec, known: Trtexec, *, onnx: str, engine: str) -> List[str]:
+    """The command that builds ``engine`` from ``onnx``: a pure function of the spec and the binary.
+
+    Raises:
+        EngineError: this trtexec cannot do what the spec asks.
+    """
+    argv = [binary, f"--onnx={onnx}", f"--saveEngine={engine}"]
+    # All three, always: without them trtexec builds a batch-1 engine from a dynamic model, exits 0, and
+    # Triton refuses it later ("configuration specified max-batch 32 but ... only supports max-batch 1").
+    for option, size in (
+        ("--minShapes", spec.batch.min),
+        ("--optShapes", spec.batch.opt),
+        ("--maxShapes", spec.batch.max),
+    ):
+        argv.append(f"{option}={_shapes(spec, size)}")
+    if spec.precision == "fp16":
+        if "--fp16" not in known.options:
+            raise EngineError(
+                f"this trtexec (TensorRT {known.version}) has no --fp16",
+                expected="TensorRT before 11, or precision: fp32 with an ONNX model that is FP16 itself",
+            )
+        argv.append("--fp16")
+    argv += io_formats(spec)
+    argv += _stop_after_build(known)
+    mine = [a.split("=")[0] for a in spec.trtexec_args]
+    if "--tacticSources" in known.options and "--tacticSources" not in mine:
+        # TensorRT's own kernels only: the engine then needs no cuDNN or cuBLAS where it is served, and
+        # takes less GPU memory. TensorRT made this its default after 8.5. Override in trtexec_args.
+        argv.append("--tacticSources=-CUBLAS,-CUBLAS_LT,-CUDNN")
+    return [*argv, *spec.trtexec_args]
+
+
+def run_argv(
+    binary: str, spec: Spec, *, engine: str, batch: int, inputs: Mapping[str, str], output: str
+) -> List[str]:
+    """The command that loads ``engine`` and runs one batch of the files in ``inputs`` (name to file)."""
+    loads = ",".join(f"{name}:{file}" for name, file in inputs.items())
+    return [
+        binary,
+        f"--loadEngine={engine}",
+        *io_formats(spec),
+        f"--shapes={_shapes(spec, batch)}",
+        f"--loadInputs={loads}",
+        f"--exportOutput={output}",
+        "--iterations=1",
+        "--duration=0",
+        "--warmUp=0",
+    ]
+
+
+def _shapes(spec: Spec, batch: int) -> str:
+    return ",".join(f"{i.name}:{'x'.join(map(str, (batch, *i.dims)))}" for i in spec.inputs)
+
+
+def io_formats(spec: Spec) -> List[str]:
+    """``--inputIOFormats`` and ``--outputIOFormats``, each left out where a type has no word for trtexec.
+
+    "chw" means plain row-major: right for a [224, 224, 3] tensor too. Without the option trtexec leaves
+    UINT8, INT32 and FP16 tensors as the model has them.
+    """
+    argv = []
+    for option, tensors in (("--inputIOFormats", spec.inputs), ("--outputIOFormats", spec.outputs)):
+        words = [t.dtype.trtexec for t in tensors]
+        if all(words):
+            argv.append(f"{option}=" + ",".join(f"{w}:chw" for w in words))
+    return argv
+
+
+def _stop_after_build(known: Trtexec) -> List[str]:
+    for option in ("--skipInference", "--buildOnly"):
+        if option in known.options:
+            return [option]
+    return []  # it then also measures for some seconds; the plan is the same
+
+
+def passed(log: str, code: int) -> bool:
+    """Success is exit code 0 and trtexec's own last word."""
+    return code == 0 and any(line.startswith("&&&& PASSED") for line in log.splitlines())
+
+
+def errors(log: str) -> str:
+    """trtexec's own error lines, without their time stamps; its last lines where there are none."""
+    lines = [line for line in log.splitlines() if "[E]" in line or "ERROR" in line]
+    lines = lines or log.splitlines()[-5:]
+    return "\n".join(re.sub(r"^\[[\d/:-]+\] ", "", line) for line in lines[:20])
+
+
+def device(log: str) -> Optional[Dict[str, Any]]:
+    """The GPU a log speaks of: name and compute capability; None when it names none."""
+    name = re.search(r"Selected Device: (.+)", log)
+    capability = re.search(r"Compute Capability: ([\d.]+)", log)
+    if name is None or capability is None:
+        return None
+    return {"name": name.group(1).strip(), "compute_capability": capability.group(1)}
+
+
+def version(log: str) -> Optional[str]:
+    """TensorRT's version as a build's log gives it ("8.5.1")."""
+    found = re.search(r"TensorRT version: ([\d.]+)", log)
+    return found.group(1) if found else None
+
+
+def parse_output(text: str, spec: Spec, batch: int) -> Dict[str, np.ndarray]:
+    """Read ``--exportOutput``'s JSON into [batch, *dims] arrays by output name.
+
+    Raises:
+        EngineError: it is not that JSON, or lacks an output, or one has another size.
+    """
+    # C++ streams print nan and inf, which JSON does not know.
+    text = _INF.sub("Infinity", _NAN.sub("NaN", text))
+    try:
+        tensors = {t["name"]: t for t in json.loads(text)}
+        arrays = {}
+        for output in spec.outputs:
+            tensor = tensors[output.name]
+            wanted = "x".join(map(str, (batch, *output.dims)))
+            if tensor["dimensions"] != wanted:
+                raise EngineError(
+                    f"trtexec gave output {output.name} as {tensor['dimensions']}", expected=wanted
+                )
+            values = np.array(tensor["values"], dtype=np.float64)
+            arrays[output.name] = values.reshape((batch, *output.dims)).astype(output.dtype.numpy)
+    except (ValueError, KeyError, TypeError) as e:
+        raise EngineError(
+            f"trtexec's output file cannot be read: {type(e).__name__}: {e}", details=text[:500]
+        ) from e
+    return arrays

@@ -1,0 +1,234 @@
+"""The release store on the models volume: staged, fsynced, renamed, then one symlink replaced.
+
+    repository/<model>         -> ../releases/<model>/<N>/model     what Triton reads
+    releases/<model>/<N>/      never changed once there
+    staging/  cache/  lock/  audit.log
+
+Whatever moment a process dies at, ``repository/<model>`` resolves to a complete release or was never
+there: a release appears by one rename(2), and goes live by another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import json
+import os
+import shutil
+import socket
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional
+
+from builder import hashing
+from builder.errors import LockedError, ReleaseError
+
+_FOLDERS = ("repository", "releases", "staging", "cache", "lock")
+_COUNTER = ".last"
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+class Store:
+    """A models volume.
+
+    Args:
+        root: its folder; made, with what belongs in it, when missing.
+
+    Raises:
+        ReleaseError: it cannot be made or written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        try:
+            for name in _FOLDERS:
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            _fsync(self.root)
+        except OSError as e:
+            raise ReleaseError(
+                f"{self.root}: the models volume cannot be written: {e.strerror} ({e.filename})",
+                expected=f"a folder that user {os.getuid()} may write",
+                remedy="set MODELS_DIR to one, or give this one to that user (chown)",
+            ) from e
+
+    @property
+    def cache(self) -> Path:
+        """Exports, by key; may be deleted at any time."""
+        return self.root / "cache"
+
+    @contextlib.contextmanager
+    def lock(self, what: str) -> Iterator[None]:
+        """Hold the volume's lock: one change at a time.
+
+        It is the kernel's lock on an open file, so it ends with its holder, however that one dies.
+
+        Raises:
+            LockedError: someone else holds it; the message names them.
+        """
+        with (self.root / "lock" / "change").open("a+", encoding="utf-8") as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                f.seek(0)
+                holder = f.read().strip() or "somebody who has not said who they are"
+                raise LockedError(
+                    f"{self.root}: another change is under way: {holder}",
+                    remedy="wait for it to end, and run this again",
+                ) from e
+            f.truncate(0)
+            f.write(f"{what} by {_user()}@{socket.gethostname()} process {os.getpid()} since {now()}\n")
+            f.flush()
+            try:
+                yield
+            finally:
+                f.truncate(0)
+
+    def stage(self, model: str) -> Path:
+        """A new empty staging folder; under the lock, since it first removes what dead builds left."""
+        staging = self.root / "staging"
+        for left in staging.iterdir():
+            shutil.rmtree(left)
+        folder = staging / f"{model}-{os.getpid()}"
+        folder.mkdir()
+        return folder
+
+    def next_version(self, model: str) -> int:
+        """One more than the largest number ever used for this model, pruned ones included."""
+        folder = self.root / "releases" / model
+        counter = folder / _COUNTER
+        last = int(counter.read_text("ascii")) if counter.exists() else 0
+        return max([last, *self.versions(model)]) + 1
+
+    def publish(self, staged: Path, model: str, version: int) -> Path:
+        """Make ``staged`` release ``version``: fsync all of it, then one rename. Not live yet."""
+        folder = self.root / "releases" / model
+        folder.mkdir(exist_ok=True)
+        # First, so that the number stays used even if this release is pruned one day.
+        _replace_text(folder / _COUNTER, str(version))
+        for path in [*staged.rglob("*"), staged]:
+            _fsync(path)
+        target = folder / str(version)
+        try:
+            staged.rename(target)
+        except OSError as e:
+            raise ReleaseError(f"{target}: cannot be published: {e.strerror}") from e
+        _fsync(folder)
+        _fsync(folder.parent)
+        return target
+
+    def activate(self, model: str, version: int) -> None:
+        """Make a release live: one atomic symlink replacement, seen by Triton at its next poll.
+
+        Raises:
+            ReleaseError: there is no such release, or its files are not those of its manifest.
+        """
+        if version not in self.versions(model):
+            known = ", ".join(map(str, self.versions(model))) or "none"
+            raise ReleaseError(f"{model} has no release {version}", expected=f"one of: {known}")
+        damage = self.damage(model, version)
+        if damage:
+            raise ReleaseError(f"{model} release {version} is damaged: {damage}", remedy="build it again")
+        before = self.live(model)
+        self._freshen(model, version)
+        link = self.root / "repository" / model
+        # Not in the repository: Triton takes every entry there for a model.
+        fresh = self.root / "staging" / f".link-{model}-{os.getpid()}"
+        with contextlib.suppress(FileNotFoundError):
+            fresh.unlink()
+        fresh.symlink_to(Path("..") / "releases" / model / str(version) / "model")
+        fresh.replace(link)
+        _fsync(link.parent)
+        self.audit("activate", model=model, version=version, previous=before)
+
+    def _freshen(self, model: str, version: int) -> None:
+        """Triton reloads only when the newest mtime under the model's folder grew: an older release, or
+        one restored by `cp -a`, must become newer than the live one, even if that lies in the future."""
+        stamp = time.time_ns()
+        live = self.root / "repository" / model
+        if live.exists():
+            newest = max(p.stat().st_mtime_ns for p in [live, *live.rglob("*")])
+            stamp = max(stamp, newest + 1_000_000)
+        folder = self.root / "releases" / model / str(version) / "model"
+        for path in [*folder.rglob("*"), folder]:
+            os.utime(path, ns=(stamp, stamp))
+
+    def live(self, model: str) -> Optional[int]:
+        """The live release's number; None when there is none."""
+        try:
+            target = os.readlink(str(self.root / "repository" / model))
+        except OSError:
+            return None
+        number = Path(target).parent.name
+        return int(number) if number.isdigit() else None
+
+    def models(self) -> List[str]:
+        """Every model that has releases."""
+        return sorted(p.name for p in (self.root / "releases").iterdir() if p.is_dir())
+
+    def versions(self, model: str) -> List[int]:
+        """The releases of a model, ascending."""
+        folder = self.root / "releases" / model
+        if not folder.is_dir():
+            return []
+        return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+    def manifest(self, model: str, version: int) -> Dict[str, Any]:
+        """A release's manifest; raises ReleaseError when it cannot be read."""
+        path = self.root / "releases" / model / str(version) / "manifest.json"
+        try:
+            data = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as e:
+            raise ReleaseError(f"{path}: cannot be read: {e}") from e
+        if not isinstance(data, dict):
+            raise ReleaseError(f"{path}: is not a manifest")
+        return data
+
+    def damage(self, model: str, version: int) -> str:
+        """What is wrong with a release's files, measured against its manifest; empty when nothing is."""
+        try:
+            engine = self.manifest(model, version)["engine"]
+            path = self.root / "releases" / model / str(version) / "model" / str(version) / engine["file"]
+            if hashing.of_path(path) != engine["sha256"]:
+                return f"{path} does not have the sha256 of its manifest"
+        except (ReleaseError, OSError, KeyError, TypeError) as e:
+            return str(e).splitlines()[0]
+        return ""
+
+    def audit(self, event: str, **facts: Any) -> None:
+        """Append one line to the audit log."""
+        line = json.dumps({"time": now(), "event": event, "user": _user(), "pid": os.getpid(), **facts})
+        with (self.root / "audit.log").open("a", encoding="utf-8") as f:
+            f.write(line + "\n")
+            f.flush()
+            os.fsync(f.fileno())
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's uid without a name
+        return str(os.getuid())
+
+
+def _replace_text(path: Path, text: str) -> None:
+    fresh = path.with_name(f"{path.name}.new")
+    with fresh.open("w", encoding="utf-8") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    fresh.replace(path)
+    _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+    fd = os.open(str(path), os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

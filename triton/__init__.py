@@ -1,0 +1,1 @@
+"""What the server needs: entrypoint, health check, and the CPU server."""

@@ -1,0 +1,94 @@
+"""Triton's onnxruntime backend for a machine without a GPU, as a Python-based backend.
+
+A release for it is a plain Triton ONNX model (config.pbtxt, labels, <N>/model.onnx), so NVIDIA's own
+onnxruntime backend can serve the same directory.
+
+Requests that Triton hands over together are joined, run once and answered each; when the joined run
+fails, each runs alone, so that one bad request never spoils its neighbours.
+"""
+
+import ctypes
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import triton_python_backend_utils as pb
+
+# Triton marks a DLPack capsule as consumed under a name that NumPy does not know ("used_dlpack"), and
+# NumPy's destructor then complains on standard error for every tensor. This is the standard's name.
+_CONSUMED = b"used_dltensor"
+_set_name = ctypes.pythonapi.PyCapsule_SetName
+_set_name.argtypes = [ctypes.py_object, ctypes.c_char_p]
+
+
+def _cores():
+    """The cores this process may use: its affinity, or the container's quota where that is less."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no cgroup v2: no quota to respect
+    return cores
+
+
+def _tensor(name, array):
+    """A Triton tensor around ``array`` without a copy, whatever NumPy it comes from.
+
+    Triton 2.51's own ``Tensor(name, array)`` was compiled against NumPy 1 and silently makes an empty
+    tensor of a NumPy 2 array.
+    """
+    capsule = array.__dlpack__()
+    tensor = pb.Tensor.from_dlpack(name, capsule)
+    _set_name(capsule, _CONSUMED)
+    return tensor
+
+
+class TritonPythonModel:
+    """One instance of one model."""
+
+    def initialize(self, args):
+        """Load the model; raising here makes the version unavailable, with this error as its reason."""
+        config = json.loads(args["model_config"])
+        self._inputs = [i["name"] for i in config["input"]]
+        self._outputs = [o["name"] for o in config["output"]]
+        instances = sum(group["count"] for group in config["instance_group"])
+        parameters = config.get("parameters", {})
+        options = ort.SessionOptions()
+        # The parameter is called as in NVIDIA's onnxruntime backend.
+        threads = parameters.get("intra_op_thread_count", {}).get("string_value")
+        options.intra_op_num_threads = int(threads) if threads else max(1, _cores() // instances)
+        file = Path(args["model_repository"]) / args["model_version"] / config["default_model_filename"]
+        self._session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+    def execute(self, requests):
+        """Answer ``requests``, whose batches Triton has kept within ``max_batch_size`` together."""
+        feeds = [
+            {name: np.from_dlpack(pb.get_input_tensor_by_name(r, name)) for name in self._inputs}
+            for r in requests
+        ]
+        if len(feeds) == 1:
+            return [self._answer(feeds[0])]
+        try:
+            joined = {name: np.concatenate([f[name] for f in feeds]) for name in self._inputs}
+            outputs = self._session.run(self._outputs, joined)
+        except Exception:  # any of them may be the bad one
+            return [self._answer(f) for f in feeds]
+        responses, start = [], 0
+        for feed in feeds:
+            end = start + len(feed[self._inputs[0]])
+            responses.append(self._response([o[start:end] for o in outputs]))
+            start = end
+        return responses
+
+    def _answer(self, feed):
+        try:
+            return self._response(self._session.run(self._outputs, feed))
+        except Exception as e:
+            return pb.InferenceResponse(error=pb.TritonError(f"onnxruntime: {e}"))
+
+    def _response(self, arrays):
+        return pb.InferenceResponse([_tensor(n, a) for n, a in zip(self._outputs, arrays)])
