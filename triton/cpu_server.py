@@ -97,5 +97,5 @@ def main() -> NoReturn:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--check"]:
-        sys.exit("\n".join(missing()))
+        sys.exit("\n".join(missing()) or 0)
     main()

@@ -1,0 +1,102 @@
+"""A server process that outlives the script that started it: started, found again, stopped.
+
+A process number alone is not enough to find it again, since numbers are used anew: the state file also
+holds the process's start time, which no other process of that number shares.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from ops.errors import OpsError
+
+
+class ServerProcess:
+    """The native server; ``folder`` holds its state (server.json) and its log (triton.log)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._state = folder / "server.json"
+        self.log = folder / "triton.log"
+
+    def start(self, argv: List[str], env: Dict[str, str], facts: Dict[str, Any]) -> None:
+        """Start ``argv`` in a session of its own and remember it, with ``facts``."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as log:
+            child = subprocess.Popen(
+                argv,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        data = {"pid": child.pid, "started": _start_time(child.pid), **facts}
+        fresh = self._state.with_suffix(".new")
+        fresh.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
+        fresh.replace(self._state)
+
+    def state(self) -> Optional[Dict[str, Any]]:
+        """What was remembered of the server, if it still runs; None otherwise."""
+        try:
+            data = json.loads(self._state.read_text("utf-8"))
+            pid = int(data["pid"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        _reap(pid)
+        started = _start_time(pid)
+        return data if started is not None and started == data.get("started") else None
+
+    def stop(self, seconds: float) -> Optional[int]:
+        """SIGTERM, which drains what is in flight, and SIGKILL only after ``seconds``.
+
+        Returns the process number, or None when it was not running.
+
+        Raises:
+            OpsError: it had to be killed.
+        """
+        data = self.state()
+        if data is None:
+            return None
+        pid = int(data["pid"])
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + seconds
+        while self.state() is not None:
+            if time.monotonic() > deadline:
+                # The Python backend's stubs are in the same session; they end with their server.
+                os.killpg(pid, signal.SIGKILL)
+                raise OpsError(f"the server (process {pid}) did not end within {seconds:.0f} s and was killed")
+            time.sleep(0.1)
+        self._state.unlink(missing_ok=True)
+        return pid
+
+    def tail(self, lines: int = 20) -> str:
+        """The log's last lines, its errors first when it has any."""
+        try:
+            text = self.log.read_text("utf-8", "replace").splitlines()
+        except OSError:
+            return ""
+        errors = [line for line in text if line.startswith(("E", "error", "  ")) and line.strip()]
+        return "\n".join((errors or text)[-lines:])
+
+
+def _reap(pid: int) -> None:
+    """Our own dead child stays a zombie, alive to the eye, until it is waited for."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def _start_time(pid: int) -> Optional[str]:
+    """The process's start in clock ticks since boot (proc(5), field 22); None when there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields[19]

@@ -1,0 +1,107 @@
+"""The knobs: ``.env`` beside compose.yaml, overridden by the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Mapping
+
+from ops.errors import OpsError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The checked knobs; ports are TCP ports, ``poll_secs`` and ``exit_timeout_secs`` seconds."""
+
+    http_port: int
+    grpc_port: int
+    metrics_port: int
+    bind_address: str
+    poll_secs: int
+    exit_timeout_secs: int
+    models_dir: Path
+    models: str
+    ngc_tag: str
+
+    @property
+    def ports(self) -> Dict[str, int]:
+        """The three ports by the variable that sets each."""
+        return {
+            "HTTP_PORT": self.http_port,
+            "GRPC_PORT": self.grpc_port,
+            "METRICS_PORT": self.metrics_port,
+        }
+
+    @property
+    def host(self) -> str:
+        """Where a client on this machine finds the server."""
+        return "127.0.0.1" if self.bind_address in ("", "0.0.0.0") else self.bind_address  # noqa: S104
+
+    @property
+    def run_dir(self) -> Path:
+        """Process state, logs and backends of the native server."""
+        return self.models_dir / "run"
+
+    def environment(self) -> Dict[str, str]:
+        """For child processes: this process's environment with every knob set."""
+        return {
+            **os.environ,
+            **{name: str(port) for name, port in self.ports.items()},
+            "BIND_ADDRESS": self.bind_address,
+            "POLL_SECS": str(self.poll_secs),
+            "EXIT_TIMEOUT_SECS": str(self.exit_timeout_secs),
+            "MODELS_DIR": str(self.models_dir),
+            "MODEL_REPOSITORY": str(self.models_dir / "repository"),
+            "TRITON_HOST": self.host,
+            "NGC_TAG": self.ngc_tag,
+        }
+
+
+def load(environ: Mapping[str, str] = os.environ, file: Path = ROOT / ".env") -> Settings:
+    """Read the knobs; raises OpsError naming the one that is wrong."""
+    values = {**_parse(file), **{k: v for k, v in environ.items() if v}}
+    ports = {name: _whole(values, name, 1, 65535) for name in ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT")}
+    if len(set(ports.values())) != 3:
+        raise OpsError(f"HTTP_PORT, GRPC_PORT and METRICS_PORT are {sorted(ports.values())}: they must differ")
+    return Settings(
+        http_port=ports["HTTP_PORT"],
+        grpc_port=ports["GRPC_PORT"],
+        metrics_port=ports["METRICS_PORT"],
+        bind_address=values["BIND_ADDRESS"],
+        poll_secs=_whole(values, "POLL_SECS", 1, 86400),
+        exit_timeout_secs=_whole(values, "EXIT_TIMEOUT_SECS", 0, 3600),
+        models_dir=(ROOT / values["MODELS_DIR"]).resolve(),
+        models=values["MODELS"],
+        ngc_tag=values["NGC_TAG"],
+    )
+
+
+def _parse(file: Path) -> Dict[str, str]:
+    """KEY=VALUE lines, as Compose reads them; # begins a comment."""
+    values: Dict[str, str] = {}
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except OSError as e:
+        raise OpsError(f"{file}: cannot be read: {e.strerror}", remedy="git checkout .env") from e
+    for number, line in enumerate(lines, 1):
+        text = line.split(" #")[0].strip()
+        if not text or text.startswith("#"):
+            continue
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise OpsError(f'{file}:{number}: found "{text}", expected KEY=VALUE')
+        values[key.strip()] = value.strip().strip("\"'")
+    return values
+
+
+def _whole(values: Mapping[str, str], name: str, low: int, high: int) -> int:
+    text = values.get(name, "")
+    if not text.isdigit() or not low <= int(text) <= high:
+        raise OpsError(
+            f'{name} is "{text}"; allowed is a whole number from {low} to {high}',
+            remedy=f"set {name} in the environment or in .env",
+        )
+    return int(text)

@@ -1,0 +1,32 @@
+"""``test``: all set-up, the linters, the type checker, then every test this machine can run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import List
+
+from ops import environments, say
+from ops.errors import OpsError
+from ops.settings import ROOT
+
+_PARTS = ["tests", "builder", "triton", "client"]
+
+
+def main(argv: List[str]) -> int:
+    """Run it; arguments go to pytest. The last line printed is pytest's summary."""
+    environments.ensure(_PARTS)
+    python = str(environments.python("tests"))
+    if not argv:
+        for name, command in (
+            ("ruff", ["-m", "ruff", "check", "."]),
+            ("ruff format", ["-m", "ruff", "format", "--check", "."]),
+            ("mypy", ["-m", "mypy"]),
+        ):
+            say.progress(name)
+            if subprocess.run([python, *command], cwd=ROOT, check=False).returncode:
+                raise OpsError(f"{name} found something", remedy=f"{python} {' '.join(command)}")
+    say.progress("pytest")
+    # exec: pytest's exit code and its summary are ours.
+    os.chdir(ROOT)
+    os.execv(python, [python, "-m", "pytest", *argv])  # noqa: S606

@@ -1,0 +1,66 @@
+"""``up``: choose, set up, build, serve, smoke-test, say where to go next."""
+
+from __future__ import annotations
+
+import argparse
+from typing import List
+
+from ops import checks, say, volume
+from ops.choose import choose
+from ops.errors import OpsError
+from ops.native import Native, spec_paths
+from ops.settings import Settings, load
+
+
+def main(argv: List[str]) -> int:
+    """Run it; 0 when everything is served and tested."""
+    args = _parser().parse_args(argv)
+    settings = load()
+    choice = choose(args.runtime, args.device, base_images=checks.base_images(settings, args.device))
+    say.progress(f"running {choice.why}")
+    if choice.runtime == "docker":
+        raise OpsError("--runtime docker is not wired up yet", remedy="docker compose up, or --runtime native")
+    runtime = Native(settings, choice.device, setup=not args.no_setup)
+    checks.before_up(runtime, settings, setup=not args.no_setup)
+    runtime.prepare()
+    models = spec_paths([m for group in args.model for m in group] or settings.models.split())
+    runtime.build(models, force=args.force)
+    runtime.serve()
+    if runtime.smoke():
+        raise OpsError("the smoke test failed (see above); the server is left running", remedy="./scripts/status")
+    _next(settings)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="./scripts/up", description="Build the models, serve them with Triton, prove it. Safe to run again."
+    )
+    parser.add_argument("--runtime", choices=("auto", "docker", "native"), default="auto")
+    parser.add_argument("--device", choices=("auto", "gpu", "cpu"), default="auto")
+    parser.add_argument(
+        "--model", nargs="+", action="append", default=[], metavar="NAME|FILE",
+        help="shipped specs' names or spec files (default: $MODELS)",
+    )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="build even when nothing changed")
+    parser.add_argument(
+        "--no-setup", action="store_true",
+        help="use this interpreter and its packages (air-gapped machines, NVIDIA's containers)",
+    )  # fmt: skip
+    return parser
+
+
+def _next(settings: Settings) -> None:
+    live = volume.live(settings.models_dir)
+    model, version = next(iter(live.items()))
+    print(f"""
+Triton is serving {', '.join(f'{m} (version {v})' for m, v in live.items())}
+  HTTP     http://{settings.host}:{settings.http_port}/v2/models/{model}
+  gRPC     {settings.host}:{settings.grpc_port}
+  metrics  http://{settings.host}:{settings.metrics_port}/metrics
+next: ./scripts/status, ./scripts/up --model your-spec.yaml (README: your own model), ./scripts/down""")
+    for name in live:
+        data = volume.manifest(settings.models_dir, name, live[name]) or {}
+        weights = data.get("weights", {})
+        if weights.get("untrained"):
+            print(say.colour(f"{name}: weights are {weights['description']}", "warn"))

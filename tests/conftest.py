@@ -1,0 +1,25 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.stack import Stack
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+@pytest.fixture
+def sample() -> "callable[[str], str]":
+    """Read a recorded output of trtexec 8.5.1 or Triton 2.28.0 (tests/samples/README.md)."""
+    return lambda name: (SAMPLES / name).read_text("utf-8")
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """A native CPU stack of the test's own, stopped at its end."""
+    stack = Stack(tmp_path / "models")
+    yield stack
+    stack.stop()

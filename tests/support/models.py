@@ -1,0 +1,115 @@
+"""Small models with their golden samples, made without TensorFlow: specs whose source is an ONNX file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import yaml
+from onnx import TensorProto, helper
+
+_TYPES = {
+    "FP32": (TensorProto.FLOAT, np.float32),
+    "FP16": (TensorProto.FLOAT16, np.float16),
+    "UINT8": (TensorProto.UINT8, np.uint8),
+    "INT32": (TensorProto.INT32, np.int32),
+}
+
+
+def write_scale(
+    folder: Path,
+    *,
+    name: str = "scale",
+    factor: float = 2.0,
+    offset: float = 0.0,
+    dims: tuple[int, ...] = (6,),
+    dtype: str = "FP32",
+    max_batch: int = 8,
+    weights: str = "",
+    **spec_keys: object,
+) -> Path:
+    """``scores = x * factor + offset`` with x [N, *dims] of ``dtype`` and scores FP32; the spec's path.
+
+    ``weights`` goes into the ONNX file as the exporter would write it; ``spec_keys`` into the spec.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    kind, numpy = _TYPES[dtype]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["x"], ["xf"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["xf", "factor"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "offset"], ["scores"]),
+        ],
+        name,
+        [helper.make_tensor_value_info("x", kind, ["N", *dims])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", *dims])],
+        [
+            helper.make_tensor("factor", TensorProto.FLOAT, [], [factor]),
+            helper.make_tensor("offset", TensorProto.FLOAT, [], [offset]),
+        ],
+    )
+    x = np.random.default_rng(1).uniform(0, 10, (5, *dims)).astype(numpy)
+    scores = x.astype(np.float32) * np.float32(factor) + np.float32(offset)
+    spec = {
+        "inputs": [{"name": "x", "dtype": dtype, "dims": list(dims), "samples": {"uniform": [0, 10]}}],
+        "outputs": [{"name": "scores", "dtype": "FP32", "dims": list(dims)}],
+        "batch": {"max": max_batch},
+        "precision": "fp32",
+        "parity": {"max_abs": 1e-4},
+        **spec_keys,
+    }
+    return _write(folder, name, graph, {"x": x}, {"scores": scores}, spec, weights)
+
+
+def write_lookup(folder: Path, *, name: str = "lookup", rows: int = 10, max_batch: int = 8) -> Path:
+    """``value = table[index]`` with index INT32 [N, 1]: an index outside the table fails at run time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = np.arange(rows, dtype=np.float32) * 10
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "index"], ["value"])],
+        name,
+        [helper.make_tensor_value_info("index", TensorProto.INT32, ["N", 1])],
+        [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["N", 1])],
+        [helper.make_tensor("table", TensorProto.FLOAT, [rows], table.tolist())],
+    )
+    index = np.arange(rows, dtype=np.int32)[:, None]
+    spec = {
+        "inputs": [{"name": "index", "dtype": "INT32", "dims": [1], "samples": {"uniform": [0, rows]}}],
+        "outputs": [{"name": "value", "dtype": "FP32", "dims": [1]}],
+        # Long enough in the queue for a test's requests to meet in one batch.
+        "serving": {"dynamic_batching": {"max_queue_delay_us": 300000}},
+        "batch": {"max": max_batch},
+        "precision": "fp32",
+    }
+    return _write(folder, name, graph, {"index": index}, {"value": table[index]}, spec, "")
+
+
+def _write(
+    folder: Path,
+    name: str,
+    graph: onnx.GraphProto,
+    inputs: dict[str, np.ndarray],
+    outputs: dict[str, np.ndarray],
+    spec: dict[str, object],
+    weights: str,
+) -> Path:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    if weights:
+        entry = model.metadata_props.add()
+        entry.key = "weights"
+        entry.value = json.dumps({"kind": weights, "untrained": weights == "untrained", "description": weights})
+    onnx.save(model, str(folder / f"{name}.onnx"))
+    arrays = {f"input.{k}": v for k, v in inputs.items()}
+    arrays.update({f"output.{k}": v for k, v in outputs.items()})
+    np.savez(folder / f"{name}.npz", **arrays)
+    source = {
+        "onnx": f"{name}.onnx",
+        "sha256": hashlib.sha256((folder / f"{name}.onnx").read_bytes()).hexdigest(),
+        "golden": f"{name}.npz",
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"name": name, "source": source, **spec}, sort_keys=False))
+    return path
