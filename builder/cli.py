@@ -43,21 +43,27 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m builder", description="Build and publish model releases.")
-    parser.set_defaults(json=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m builder", description="Build and publish model releases."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     export = commands.add_parser("export", help="write model.onnx, golden.npz and a spec that uses them")
     export.add_argument("model", help="a shipped spec's name, or a spec file")
     export.add_argument("--output", type=Path, required=True, metavar="DIR")
+    export.add_argument("--json", action="store_true", help="print the result as JSON")
     _untrained(export)
     export.set_defaults(run=_export)
 
     build = commands.add_parser("build", help="build each model's release and make it live")
     build.add_argument("models", nargs="+", metavar="MODEL", help="a shipped spec's name, or a spec file")
-    build.add_argument("--engine", choices=("tensorrt", "onnxruntime"), default=os.environ.get("ENGINE", "tensorrt"))
+    build.add_argument(
+        "--engine", choices=("tensorrt", "onnxruntime"), default=os.environ.get("ENGINE", "tensorrt")
+    )
     build.add_argument("--force", action="store_true", help="build even when nothing changed")
-    build.add_argument("--no-activate", action="store_true", help="publish the release, leave the live one live")
+    build.add_argument(
+        "--no-activate", action="store_true", help="publish the release, leave the live one live"
+    )
     _untrained(build)
     _volume(build)
     build.set_defaults(run=_build)

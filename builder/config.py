@@ -20,7 +20,7 @@ def config_pbtxt(spec: Spec, engine: Engine, weights: Dict[str, Any]) -> str:
         BuilderError: tritonclient is not installed.
     """
     try:
-        from tritonclient.grpc import model_config_pb2 as pb  # noqa: PLC0415
+        from tritonclient.grpc import model_config_pb2 as pb
     except (ImportError, RuntimeError) as e:  # tritonclient turns a missing grpc into RuntimeError
         raise BuilderError(
             f"tritonclient's model configuration cannot be imported: {e}",

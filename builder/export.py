@@ -69,7 +69,7 @@ def _tensorflow() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Without oneDNN's reordered sums the golden outputs are the same on every processor.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    import tensorflow as tf  # noqa: PLC0415  (seconds to import; most commands do without)
+    import tensorflow as tf  # seconds to import; most commands do without
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
@@ -89,7 +89,7 @@ def _load(tf: Any, spec: Spec, *, allow_untrained: bool) -> Tuple[_Model, Dict[s
         return _saved_model(tf, str(source.path)), _in_file(source)
     except SourceError:
         raise
-    except Exception as e:  # noqa: BLE001  (Keras raises plain Exception, ValueError, OSError, TypeError)
+    except Exception as e:  # Keras raises plain Exception, ValueError, OSError, TypeError
         raise SourceError(f"{source.kind} {source.name}: cannot be loaded", details=_reason(e)) from e
 
 
@@ -157,7 +157,9 @@ def _from_keras(tf: Any, model: Any) -> _Model:
         answer = model(tensors if len(tensors) > 1 else tensors[0], training=False)
         return list(tf.nest.flatten(answer))
 
-    return _Model(inputs, list(model.output_names), call, model)
+    # Keras 3's Sequential has no output_names; with its one output none is needed.
+    outputs = getattr(model, "output_names", None) or [_bare(t.name) for t in tf.nest.flatten(model.outputs)]
+    return _Model(inputs, list(outputs), call, model)
 
 
 def _saved_model(tf: Any, path: str) -> _Model:
@@ -208,9 +210,7 @@ def _wrap(tf: Any, spec: Spec, model: _Model) -> Any:
             f"the model has the inputs {', '.join(names)}", expected="each of them once in the spec"
         )
     picks = _match("output", spec.outputs, model.outputs)
-    signature = [
-        tf.TensorSpec([None, *i.dims], tf.as_dtype(i.dtype.numpy), name=i.name) for i in spec.inputs
-    ]
+    signature = [tf.TensorSpec([None, *i.dims], tf.as_dtype(i.dtype.numpy), name=i.name) for i in spec.inputs]
 
     def run(*tensors: Any) -> Dict[str, Any]:
         fed: List[Any] = [None] * len(names)
@@ -221,22 +221,20 @@ def _wrap(tf: Any, spec: Spec, model: _Model) -> Any:
             else:
                 fed[place] = tf.cast(tensor, dtype)
         answers = model.call(fed)
-        return {
-            o.name: tf.cast(answers[p], tf.as_dtype(o.dtype.numpy)) for o, p in zip(spec.outputs, picks)
-        }
+        return {o.name: tf.cast(answers[p], tf.as_dtype(o.dtype.numpy)) for o, p in zip(spec.outputs, picks)}
 
     return tf.function(run, input_signature=signature)
 
 
 def _convert(spec: Spec, function: Any, weights: Dict[str, Any], path: Path) -> None:
-    import onnx  # noqa: PLC0415
-    import tf2onnx  # noqa: PLC0415
+    import onnx
+    import tf2onnx
 
     try:
         proto, _ = tf2onnx.convert.from_function(
             function, input_signature=function.input_signature, opset=spec.opset
         )
-    except Exception as e:  # noqa: BLE001  (tf2onnx and TensorFlow raise whatever they met)
+    except Exception as e:  # tf2onnx and TensorFlow raise whatever they met
         raise ExportError("tf2onnx could not convert the model", details=_reason(e)) from e
     onnx_model.set_weights(proto, weights)
     try:

@@ -7,7 +7,7 @@ One file, ``golden.npz``, serves the parity gate and the smoke test. It holds ``
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List, Tuple, Union
+from typing import Any, Dict, List, Tuple, Union
 
 import numpy as np
 
@@ -33,11 +33,11 @@ def _make(tensor: Input, count: int, rng: np.random.Generator) -> np.ndarray:
         return _from_file(tensor, count)
     if samples.kind == "uniform":
         values = rng.uniform(samples.low, samples.high, (count, *tensor.dims))
-        return values.astype(tensor.dtype.numpy)
+        return np.asarray(values, dtype=tensor.dtype.numpy)
     pixels = np.stack([_picture(tensor.dims, rng) for _ in range(count)])
     if tensor.preprocess_where == "client" and tensor.preprocessing is not None:
         return np.asarray(tensor.preprocessing.apply(pixels.astype(np.float32))).astype(tensor.dtype.numpy)
-    return pixels.astype(tensor.dtype.numpy)
+    return np.asarray(pixels, dtype=tensor.dtype.numpy)
 
 
 def _picture(dims: Tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -61,7 +61,8 @@ def _picture(dims: Tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     image += rng.normal(0, 0.03, dims)
     low, high = image.min(), image.max()
     brightest = rng.uniform(128, 255)
-    return np.rint((image - low) / max(high - low, 1e-9) * brightest).astype(np.uint8)
+    scaled: np.ndarray = np.rint((image - low) / max(high - low, 1e-9) * brightest)
+    return scaled.astype(np.uint8)
 
 
 def _from_file(tensor: Input, count: int) -> np.ndarray:
@@ -80,7 +81,7 @@ def _from_file(tensor: Input, count: int) -> np.ndarray:
 
 def save(path: Path, inputs: Arrays, outputs: Arrays) -> None:
     """Write ``golden.npz``."""
-    arrays = {f"input.{k}": v for k, v in inputs.items()}
+    arrays: Dict[str, Any] = {f"input.{k}": v for k, v in inputs.items()}
     arrays.update({f"output.{k}": v for k, v in outputs.items()})
     with path.open("wb") as f:
         np.savez(f, **arrays)

@@ -14,7 +14,7 @@ from typing import Any, Dict, Optional
 from builder import hashing
 from builder.config import labels_name
 from builder.errors import SourceError
-from builder.spec import Spec
+from builder.spec import Input, Spec
 
 SCHEMA = 1
 # Of the environment, what shapes an exported model.
@@ -99,7 +99,7 @@ def contract(spec: Spec) -> Dict[str, Any]:
                 "name": i.name,
                 "dtype": i.dtype.name,
                 "dims": list(i.dims),
-                "preprocessing": i.preprocessing.as_json() if i.preprocess_where == "client" and i.preprocessing else None,
+                "preprocessing": _left_to_the_client(i),
             }
             for i in spec.inputs
         ],
@@ -116,12 +116,18 @@ def contract(spec: Spec) -> Dict[str, Any]:
     }
 
 
+def _left_to_the_client(tensor: Input) -> Optional[Dict[str, Any]]:
+    if tensor.preprocessing is None or tensor.preprocess_where != "client":
+        return None
+    return tensor.preprocessing.as_json()
+
+
 def make(
     spec: Spec,
     *,
     version: int,
     created: str,
-    fingerprint: str,  # noqa: A002
+    fingerprint: str,
     engine: Dict[str, Any],
     hashes: Dict[str, str],
     weights: Dict[str, Any],

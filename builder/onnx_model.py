@@ -47,7 +47,7 @@ def check(path: Path, spec: Spec, max_opset: Optional[int]) -> None:
     try:
         onnx.checker.check_model(str(path), full_check=True)
         model = onnx.load(str(path), load_external_data=False)
-    except Exception as e:  # noqa: BLE001  (onnx raises protobuf's, its own and plain errors alike)
+    except Exception as e:  # onnx raises protobuf's, its own and plain errors alike
         reason = str(e).strip() or type(e).__name__
         raise ExportError(f"{path}: is not a valid ONNX model", details=reason[:2000]) from e
     opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))

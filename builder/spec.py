@@ -202,7 +202,7 @@ def load(file: Path) -> Spec:
     source = _source(top["source"])
     inputs = tuple(_input(n) for n in top["inputs"].items())
     outputs = tuple(_output(n) for n in top["outputs"].items())
-    names = [t.name for t in (*inputs, *outputs)]
+    names = [i.name for i in inputs] + [o.name for o in outputs]
     for name in names:
         if names.count(name) > 1:
             raise SpecError(f'{file}: two tensors are called "{name}"', expected="a name of its own for each")

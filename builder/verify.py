@@ -13,7 +13,9 @@ from builder.errors import ParityError
 from builder.spec import Output, Spec
 
 
-def verify(spec: Spec, engine: Engine, file: Path, inputs: Arrays, outputs: Arrays, work: Path) -> Dict[str, Any]:
+def verify(
+    spec: Spec, engine: Engine, file: Path, inputs: Arrays, outputs: Arrays, work: Path
+) -> Dict[str, Any]:
     """Run the golden samples at every size of the profile and compare; returns the figures.
 
     Running at min, opt and max also proves that the engine loads and takes those batches.
@@ -66,8 +68,8 @@ def compare(output: Output, wanted: np.ndarray, found: np.ndarray) -> Dict[str, 
 def _gate(spec: Spec, figures: Dict[str, Any]) -> None:
     allowed = spec.parity
     bad = [
-        f"{r['output']} at batch {r['batch']}: top-1 {'-' if r['top1'] is None else format(r['top1'], '.2%')}, "
-        f"max abs {r['max_abs']:.3g}"
+        f"{r['output']} at batch {r['batch']}: "
+        f"top-1 {'-' if r['top1'] is None else format(r['top1'], '.2%')}, max abs {r['max_abs']:.3g}"
         for r in figures["by_batch"]
         if r["max_abs"] > allowed.max_abs or (r["top1"] is not None and r["top1"] < allowed.top1)
     ]

@@ -15,7 +15,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> Dict[Any, Any]:
-    keys = [loader.construct_object(k, deep=True) for k, _ in node.value]  # type: ignore[no-untyped-call]
+    keys = [loader.construct_object(k, deep=True) for k, _ in node.value]
     for key in keys:
         if keys.count(key) > 1:
             line = node.start_mark.line + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ SAMPLES = Path(__file__).parent / "samples"
 
 
 @pytest.fixture
-def sample() -> "callable[[str], str]":
+def sample() -> Callable[[str], str]:
     """Read a recorded output of trtexec 8.5.1 or Triton 2.28.0 (tests/samples/README.md)."""
     return lambda name: (SAMPLES / name).read_text("utf-8")
 
@@ -23,3 +23,11 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     stack = Stack(tmp_path / "models")
     yield stack
     stack.stop()
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> "Digits":
+    """The digits model, trained once (support/digits.py)."""
+    from support import digits as module  # scikit-learn takes a while to import
+
+    return module.train(tmp_path_factory.mktemp("digits"))

@@ -31,7 +31,9 @@ def missing() -> List[str]:
         )
     wheel = _wheel()
     if wheel is None:
-        found.append("nvidia-pytriton is not installed: pip install --require-hashes -r triton/requirements.txt")
+        found.append(
+            "nvidia-pytriton is not installed: pip install --require-hashes -r triton/requirements.txt"
+        )
     elif not (wheel / "python_backend_stubs" / version).is_dir():
         stubs = sorted(p.name for p in (wheel / "python_backend_stubs").iterdir())
         found.append(f"nvidia-pytriton has no Python backend for Python {version}: it has {', '.join(stubs)}")
@@ -63,6 +65,12 @@ def _load(name: str) -> bool:
     return True
 
 
+def library_path(wheel: Path) -> str:
+    """LD_LIBRARY_PATH for the server: the wheel's libraries, and this Python's own for the stub."""
+    libraries = [str(wheel.parents[1] / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR")]
+    return os.pathsep.join(filter(None, [*libraries, os.environ.get("LD_LIBRARY_PATH")]))
+
+
 def _lay_out(wheel: Path, backends: Path) -> None:
     shutil.rmtree(backends, ignore_errors=True)
     shutil.copytree(wheel / "backends", backends)
@@ -85,14 +93,15 @@ def main() -> NoReturn:
     server = wheel / "bin" / "tritonserver"
     if not os.access(server, os.X_OK):
         server.chmod(0o755)
-    libraries = [str(wheel.parents[1] / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR") or ""]
     env = {
         **os.environ,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), str(server.parent), os.environ.get("PATH", "")]),
-        "LD_LIBRARY_PATH": os.pathsep.join([*filter(None, libraries), os.environ.get("LD_LIBRARY_PATH", "")]),
+        "PATH": os.pathsep.join(
+            [str(Path(sys.executable).parent), str(server.parent), os.environ.get("PATH", "")]
+        ),
+        "LD_LIBRARY_PATH": library_path(wheel),
         "TRITON_BACKENDS": str(backends),
     }
-    os.execve(HERE / "entrypoint", [str(HERE / "entrypoint"), *sys.argv[1:]], env)  # noqa: S606
+    os.execve(HERE / "entrypoint", [str(HERE / "entrypoint"), *sys.argv[1:]], env)  # noqa: S606  (a list, no shell)
 
 
 if __name__ == "__main__":

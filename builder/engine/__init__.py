@@ -57,11 +57,11 @@ class Engine:
 def create(name: str) -> Engine:
     """The engine called ``name``; raises EngineError where it cannot be used."""
     if name == "tensorrt":
-        from builder.engine.tensorrt import TensorRT  # noqa: PLC0415  (each engine needs only its own imports)
+        from builder.engine.tensorrt import TensorRT  # each engine needs only its own imports
 
         return TensorRT.find()
     if name == "onnxruntime":
-        from builder.engine.onnxruntime import OnnxRuntime  # noqa: PLC0415
+        from builder.engine.onnxruntime import OnnxRuntime
 
         return OnnxRuntime()
     raise EngineError(f'there is no engine "{name}"', expected="tensorrt or onnxruntime")

@@ -20,7 +20,7 @@ class OnnxRuntime(Engine):
 
     def __init__(self) -> None:
         try:
-            import onnxruntime  # noqa: PLC0415
+            import onnxruntime
         except ImportError as e:
             raise EngineError(
                 "onnxruntime is not installed here",
@@ -34,7 +34,7 @@ class OnnxRuntime(Engine):
         """Name and version."""
         return {"name": self.name, "version": self._ort.__version__, "gpu": None}
 
-    def build(self, spec: Spec, onnx: Path, engine: Path, work: Path) -> Built:
+    def build(self, spec: Spec, onnx: Path, engine: Path, work: Path) -> Built:  # noqa: ARG002  (Engine's)
         """Copy the model and load it once; raises EngineError when onnxruntime refuses it."""
         began = time.monotonic()
         shutil.copyfile(onnx, engine)
@@ -42,12 +42,12 @@ class OnnxRuntime(Engine):
         (work / LOG).write_text(f"onnxruntime {self._ort.__version__} loaded {onnx.name}\n", "utf-8")
         return Built([], time.monotonic() - began, self.identity())
 
-    def run(self, spec: Spec, engine: Path, inputs: Arrays, work: Path) -> Arrays:  # noqa: ARG002
+    def run(self, spec: Spec, engine: Path, inputs: Arrays, work: Path) -> Arrays:  # noqa: ARG002  (Engine's)
         """Run one batch in process."""
         names = [o.name for o in spec.outputs]
         try:
             return dict(zip(names, self._load(engine).run(names, inputs)))
-        except Exception as e:  # noqa: BLE001  (onnxruntime's errors have no public base class)
+        except Exception as e:  # onnxruntime's errors have no public base class
             raise EngineError(f"onnxruntime could not run {engine.name}", details=str(e)[:2000]) from e
 
     def _load(self, engine: Path) -> Any:
@@ -58,7 +58,7 @@ class OnnxRuntime(Engine):
                 self._session = self._ort.InferenceSession(
                     str(engine), options, providers=["CPUExecutionProvider"]
                 )
-            except Exception as e:  # noqa: BLE001
+            except Exception as e:
                 raise EngineError(f"onnxruntime could not load {engine.name}", details=str(e)[:2000]) from e
             self._session_of = engine
         return self._session

@@ -112,9 +112,7 @@ class TensorRT(Engine):
         )
         self._run(argv, folder, work / LOG, f"the engine does not run at batch {batch}", show=_nothing)
         if not output.is_file():
-            raise EngineError(
-                "trtexec reported success and wrote no output", remedy=_reproduce(folder, argv)
-            )
+            raise EngineError("trtexec reported success and wrote no output", remedy=_reproduce(folder, argv))
         answers = trtexec.parse_output(output.read_text("utf-8"), spec, batch)
         shutil.rmtree(folder)
         return answers

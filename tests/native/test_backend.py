@@ -25,7 +25,9 @@ def test_a_bad_request_in_a_batch_spoils_only_itself(stack: Stack, tmp_path: Pat
 
     def one(index: int) -> None:
         try:
-            answers[index] = float(ask(stack, "lookup", "index", np.array([[index]], np.int32), "INT32", "value")[0, 0])
+            answers[index] = float(
+                ask(stack, "lookup", "index", np.array([[index]], np.int32), "INT32", "value")[0, 0]
+            )
         except InferenceServerException as e:
             answers[index] = e.message()
 
@@ -49,7 +51,9 @@ def test_joined_requests_of_different_sizes_each_get_their_own_rows(stack: Stack
     delay = {"dynamic_batching": {"max_queue_delay_us": 200000}}
     stack.up(write_scale(tmp_path / "spec", dtype="FP16", dims=(4, 3), serving=delay))
     sizes = [1, 3, 2, 1]
-    inputs = [np.random.default_rng(n).uniform(0, 10, (s, 4, 3)).astype(np.float16) for n, s in enumerate(sizes)]
+    inputs = [
+        np.random.default_rng(n).uniform(0, 10, (s, 4, 3)).astype(np.float16) for n, s in enumerate(sizes)
+    ]
     answers: list[np.ndarray | None] = [None] * len(inputs)
 
     def one(n: int) -> None:

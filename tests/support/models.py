@@ -100,7 +100,9 @@ def _write(
     if weights:
         entry = model.metadata_props.add()
         entry.key = "weights"
-        entry.value = json.dumps({"kind": weights, "untrained": weights == "untrained", "description": weights})
+        entry.value = json.dumps(
+            {"kind": weights, "untrained": weights == "untrained", "description": weights}
+        )
     onnx.save(model, str(folder / f"{name}.onnx"))
     arrays = {f"input.{k}": v for k, v in inputs.items()}
     arrays.update({f"output.{k}": v for k, v in outputs.items()})

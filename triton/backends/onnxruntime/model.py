@@ -7,23 +7,27 @@ Requests that Triton hands over together are joined, run once and answered each;
 fails, each runs alone, so that one bad request never spoils its neighbours.
 """
 
+from __future__ import annotations
+
 import ctypes
 import json
 import os
 from pathlib import Path
+from typing import Any, Dict, List
 
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb
 
-# Triton marks a DLPack capsule as consumed under a name that NumPy does not know ("used_dlpack"), and
-# NumPy's destructor then complains on standard error for every tensor. This is the standard's name.
+# Triton 2.51 marks a DLPack capsule as consumed under a name that NumPy does not know ("used_dlpack");
+# NumPy's destructor then raises where nobody catches, which was seen to end the server. This is the
+# standard's name for it.
 _CONSUMED = b"used_dltensor"
 _set_name = ctypes.pythonapi.PyCapsule_SetName
 _set_name.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
-def _cores():
+def _cores() -> int:
     """The cores this process may use: its affinity, or the container's quota where that is less."""
     cores = len(os.sched_getaffinity(0))
     try:
@@ -35,7 +39,7 @@ def _cores():
     return cores
 
 
-def _tensor(name, array):
+def _tensor(name: str, array: np.ndarray) -> Any:
     """A Triton tensor around ``array`` without a copy, whatever NumPy it comes from.
 
     Triton 2.51's own ``Tensor(name, array)`` was compiled against NumPy 1 and silently makes an empty
@@ -50,7 +54,7 @@ def _tensor(name, array):
 class TritonPythonModel:
     """One instance of one model."""
 
-    def initialize(self, args):
+    def initialize(self, args: Dict[str, str]) -> None:
         """Load the model; raising here makes the version unavailable, with this error as its reason."""
         config = json.loads(args["model_config"])
         self._inputs = [i["name"] for i in config["input"]]
@@ -62,9 +66,15 @@ class TritonPythonModel:
         threads = parameters.get("intra_op_thread_count", {}).get("string_value")
         options.intra_op_num_threads = int(threads) if threads else max(1, _cores() // instances)
         file = Path(args["model_repository"]) / args["model_version"] / config["default_model_filename"]
-        self._session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(
+            self.model(file, config), options, providers=["CPUExecutionProvider"]
+        )
 
-    def execute(self, requests):
+    def model(self, file, config):
+        """What onnxruntime is to load: a path, or the model's bytes."""
+        return str(file)
+
+    def execute(self, requests: List[Any]) -> List[Any]:
         """Answer ``requests``, whose batches Triton has kept within ``max_batch_size`` together."""
         feeds = [
             {name: np.from_dlpack(pb.get_input_tensor_by_name(r, name)) for name in self._inputs}
@@ -75,7 +85,7 @@ class TritonPythonModel:
         try:
             joined = {name: np.concatenate([f[name] for f in feeds]) for name in self._inputs}
             outputs = self._session.run(self._outputs, joined)
-        except Exception:  # any of them may be the bad one
+        except Exception:  # noqa: BLE001  (any of them may be the bad one)
             return [self._answer(f) for f in feeds]
         responses, start = [], 0
         for feed in feeds:
@@ -84,11 +94,11 @@ class TritonPythonModel:
             start = end
         return responses
 
-    def _answer(self, feed):
+    def _answer(self, feed: Dict[str, np.ndarray]) -> Any:
         try:
             return self._response(self._session.run(self._outputs, feed))
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001  (onnxruntime's errors have no public base class)
             return pb.InferenceResponse(error=pb.TritonError(f"onnxruntime: {e}"))
 
-    def _response(self, arrays):
+    def _response(self, arrays: List[np.ndarray]) -> Any:
         return pb.InferenceResponse([_tensor(n, a) for n, a in zip(self._outputs, arrays)])

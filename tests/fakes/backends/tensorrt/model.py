@@ -1,0 +1,31 @@
+"""A FAKE TensorRT backend for a real Triton: serves the plans of tests/fakes/trtexec.py on the CPU."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import triton_python_backend_utils as pb
+
+_spec = importlib.util.spec_from_file_location(
+    "onnxruntime_backend", Path(__file__).parents[1] / "onnxruntime" / "model.py"
+)
+_backend = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_backend)
+
+MAGIC = b"FAKE-PLAN\n"
+
+
+class TritonPythonModel(_backend.TritonPythonModel):
+    def model(self, file, config):
+        """The ONNX bytes in a fake plan; refuses a damaged one in the real backend's words."""
+        data = file.read_bytes()
+        if not data.startswith(MAGIC):
+            raise pb.TritonModelException("unable to create TensorRT engine")
+        profile, model = data[len(MAGIC) :].split(b"\n", 1)
+        largest = json.loads(profile)["--maxShapes"]
+        if config["max_batch_size"] > largest:
+            raise pb.TritonModelException(
+                f"configuration specified max-batch {config['max_batch_size']} but TensorRT engine only "
+                f"supports max-batch {largest}"
+            )
+        return model

@@ -1,0 +1,116 @@
+"""A FAKE trtexec: replays recorded output of trtexec 8.5.1 and runs the model with onnxruntime.
+
+It knows the traps of the real one: a dynamic model without shapes gives a batch-1 engine and exit code 0,
+input files are never checked for their size, the plan is written in place. Its "plan" is a header with the
+profile, followed by the ONNX model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+MAGIC = b"FAKE-PLAN\n"
+
+
+def replay(name: str, start: str = "=== Device Information", code: int = 0) -> int:
+    """Print a recorded log from the line that contains ``start``, with this run's own last line."""
+    lines = (SAMPLES / name).read_text("utf-8").splitlines()
+    first = next(i for i, line in enumerate(lines) if start in line)
+    for line in lines[first:]:
+        if not line.startswith(("&&&&", "rc=", "ls:")):
+            print(line)
+    print(f"&&&& {'FAILED' if code else 'PASSED'} TensorRT.trtexec [TensorRT v8501] # {' '.join(sys.argv)}")
+    return code
+
+
+def shapes(text: str) -> dict[str, list[int]]:
+    """``a:1x2,b:3x4`` as a mapping."""
+    return {n: [int(d) for d in s.split("x")] for n, s in (part.rsplit(":", 1) for part in text.split(","))}
+
+
+def build(options: dict[str, str]) -> int:
+    print("=== Model Options ===")
+    try:
+        model = onnx.load(options["--onnx"])
+        onnx.checker.check_model(model)
+    except Exception:
+        return replay("build_truncated_onnx.log", code=1)
+    names = {i.name for i in model.graph.input}
+    profile = {}
+    for key in ("--minShapes", "--optShapes", "--maxShapes"):
+        wanted = shapes(options[key]) if key in options else {}
+        if set(wanted) - names:
+            return replay("build_wrong_tensor.log", code=1)
+        profile[key] = next(iter(wanted.values()))[0] if wanted else 1
+    try:
+        with Path(options["--saveEngine"]).open("wb") as f:
+            f.write(MAGIC + json.dumps(profile).encode() + b"\n" + model.SerializeToString())
+    except OSError:
+        return replay("save_unwritable.log", code=1)
+    if os.environ.get("FAKE_TRTEXEC_FAILS_AFTER_WRITING"):
+        return replay("build_wrong_tensor.log", code=1)
+    return replay("build_ok.log")
+
+
+def load(path: str) -> tuple[dict[str, int], bytes]:
+    """Profile and ONNX bytes of a fake plan; raises ValueError when it is damaged."""
+    data = Path(path).read_bytes()
+    magic, profile, model = data[: len(MAGIC)], *data[len(MAGIC) :].split(b"\n", 1)
+    if magic != MAGIC:
+        raise ValueError("not a plan")
+    onnx.checker.check_model(model)
+    return json.loads(profile), model
+
+
+def run(options: dict[str, str]) -> int:
+    try:
+        profile, model = load(options["--loadEngine"])
+    except Exception:
+        return replay("load_truncated_plan.log", "Engine loaded", code=1)
+    wanted = shapes(options["--shapes"])
+    batch = next(iter(wanted.values()))[0]
+    if not profile["--minShapes"] <= batch <= profile["--maxShapes"]:
+        return replay("run_over_max.log", code=1)
+    session = onnxruntime.InferenceSession(model)
+    files = dict(part.split(":", 1) for part in options["--loadInputs"].split(","))
+    kinds = {"tensor(float)": "f4", "tensor(float16)": "f2", "tensor(uint8)": "u1", "tensor(int32)": "i4"}
+    feed = {}
+    for tensor in session.get_inputs():
+        count = int(np.prod(wanted[tensor.name]))
+        raw = np.fromfile(files[tensor.name], kinds[tensor.type])
+        feed[tensor.name] = np.resize(raw, count).reshape(wanted[tensor.name])
+    names = [o.name for o in session.get_outputs()]
+    entries = [
+        f'{{ "name" : "{name}"\n  , "dimensions" : "{"x".join(map(str, array.shape))}"\n'
+        f'  , "values" : [ {", ".join(f"{v:g}" for v in array.astype(np.float64).ravel())} ]\n  }}\n'
+        for name, array in zip(names, session.run(names, feed))
+    ]
+    Path(options["--exportOutput"]).write_text("[\n  " + ", ".join(entries) + "]\n")
+    return replay("run_loadinputs.log")
+
+
+def main() -> int:
+    print(f"&&&& RUNNING TensorRT.trtexec [TensorRT v8501] # {' '.join(sys.argv)}")
+    options = dict((*arg.split("=", 1), "")[:2] for arg in sys.argv[1:])
+    text = (SAMPLES / "unknown_option.log").read_text("utf-8")
+    page = text[text.index("=== Model Options ===") : text.index("&&&& FAILED")]
+    if "--help" in options:
+        print(page)
+        return 0
+    for option in options:
+        if option not in page:
+            print(f"[E] Unknown option: {option}")
+            return replay("unknown_option.log", "=== Model Options ===", code=1)
+    return run(options) if "--loadEngine" in options else build(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

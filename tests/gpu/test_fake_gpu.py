@@ -1,0 +1,109 @@
+"""The GPU road with a recorded fake trtexec and a real Triton whose TensorRT backend is a fake."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.models import write_scale
+from support.stack import ROOT, Stack
+
+VENVS = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs")
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A folder with the two programs that make a machine a GPU machine."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    fakes = ROOT / "tests" / "fakes"
+    smi = (ROOT / "tests" / "samples" / "nvidia_smi.csv").read_text()
+    for name, line in {
+        "trtexec": f'exec "{VENVS}/tests/bin/python3" "{fakes}/trtexec.py" "$@"',
+        "tritonserver": f'exec "{VENVS}/triton/bin/python3" "{fakes}/tritonserver.py" "$@"',
+        "nvidia-smi": f"cat <<'END'\n{smi}END",
+    }.items():
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{line}\n")
+        path.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def gpu(tmp_path: Path, tools: Path) -> Iterator[Stack]:
+    stack = Stack(tmp_path / "models", PATH=f"{tools}{os.pathsep}{os.environ['PATH']}")
+    yield stack
+    stack.stop()
+
+
+def up(stack: Stack, spec: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return stack.run("up", "--runtime", "native", "--device", "gpu", *options, "--model", spec)
+
+
+def test_up_builds_a_plan_and_serves_it_as_tensorrt_plan(gpu: Stack, tmp_path: Path) -> None:
+    spec = write_scale(tmp_path / "spec", dtype="FP16", dims=(8, 8, 3), max_batch=16, precision="fp16")
+    done = up(gpu, spec)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with urllib.request.urlopen(f"http://127.0.0.1:{gpu.http}/v2/models/scale/config", timeout=5) as answer:
+        config = json.load(answer)
+    assert config["platform"] == "tensorrt_plan"
+    assert config["backend"] == "tensorrt"
+    engine = gpu.status()["models"][0]["engine"]
+    assert engine["version"] == "8.5.1"
+    assert engine["gpu"]["name"] == "NVIDIA H200"
+    assert engine["gpu"]["compute_capability"] == "9.0"
+    assert engine["gpu"]["driver"] == "580.159.04"
+    manifest = json.loads((gpu.models_dir / "releases/scale/1/manifest.json").read_text())
+    argv = manifest["engine"]["argv"]
+    assert {"--minShapes=x:1x8x8x3", "--optShapes=x:8x8x8x3", "--maxShapes=x:16x8x8x3"} <= set(argv)
+    assert [r["batch"] for r in manifest["parity"]["by_batch"]] == [1, 8, 16]
+    again = up(gpu, spec)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "nothing is built" in again.stderr
+
+
+def test_no_setup_uses_the_interpreter_at_hand(gpu: Stack, tmp_path: Path) -> None:
+    """The tests' own environment is such a machine: no TensorFlow, tritonclient's wheels, onnx, PyYAML."""
+    gpu.env["PATH"] = f"{VENVS}/tests/bin{os.pathsep}{gpu.env['PATH']}"
+    gpu.env["VENVS_DIR"] = str(tmp_path / "none")
+    done = up(gpu, write_scale(tmp_path / "spec"), "--no-setup")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "none").exists()
+    assert gpu.status()["models"][0]["engine"]["name"] == "tensorrt"
+
+
+def test_no_setup_names_what_is_missing(gpu: Stack, tmp_path: Path) -> None:
+    subprocess.run(["python3", "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    gpu.env["PATH"] = f"{tmp_path}/bare/bin{os.pathsep}{gpu.env['PATH']}"
+    done = up(gpu, write_scale(tmp_path / "spec"), "--no-setup")
+    assert done.returncode == 1
+    for module in ("numpy", "onnx", "yaml", "tritonclient"):
+        assert module in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failed_build_shows_trtexecs_words_and_the_command_that_repeats_it(
+    gpu: Stack, tmp_path: Path
+) -> None:
+    gpu.env["FAKE_TRTEXEC_FAILS_AFTER_WRITING"] = "1"
+    done = up(gpu, write_scale(tmp_path / "spec"))
+    assert done.returncode == 1
+    assert "Cannot find input tensor with name" in done.stderr
+    command = next(x for x in done.stderr.splitlines() if "to see it again: " in x).split("again: ")[1]
+    repeated = subprocess.run(command, shell=True, env=gpu.env, capture_output=True, text=True, check=False)
+    assert repeated.returncode == 1
+    assert "&&&& FAILED" in repeated.stdout
+    assert not (gpu.models_dir / "repository" / "scale").exists()
+
+
+def test_device_gpu_without_its_tools_says_which_is_missing(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "models")
+    done = up(stack, write_scale(tmp_path / "spec"))
+    assert done.returncode == 1
+    assert "trtexec" in done.stderr
+    assert "--device cpu" in done.stderr
