@@ -1,4 +1,4 @@
-"""``python -m builder``: export | build | publish | releases."""
+"""``python -m builder``: export, build, publish, rollback, confirm, revert, prune, releases."""
 
 from __future__ import annotations
 
@@ -12,34 +12,42 @@ from typing import Any, Dict, List, Optional
 
 import yaml
 
-from builder import hashing, manifest, pipeline
+from builder import engine as engines
+from builder import hashing, live, manifest, pipeline
 from builder import spec as specs
-from builder.errors import BuilderError
+from builder.errors import BuilderError, ReleaseError, SpecError
 from builder.releases import Store
+from builder.yamlnode import Node
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run a command; the one place that prints errors and sets the exit code.
 
-    0: done (also when nothing had to be). 1: refused or failed, with the reason on standard error.
+    0: done (also when nothing had to be). 1: refused or failed, with the reason on standard error (with --json: {"error": ...} on standard output).
     2: wrong usage. 130: interrupted.
     """
     args = _parser().parse_args(argv)
     try:
         result = args.run(args)
     except BuilderError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
+        return _fail(e, as_json=args.json)
     except OSError as e:
         where = f"{e.filename}: " if e.filename else ""
-        print(f"error: {where}{e.strerror or e}", file=sys.stderr)
-        return 1
+        return _fail(BuilderError(f"{where}{e.strerror or e}"), as_json=args.json)
     except KeyboardInterrupt:
         print("interrupted; what was live is still live", file=sys.stderr)
         return 130
     if args.json:
         print(json.dumps(result, indent=2))
     return 0
+
+
+def _fail(error: BuilderError, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"error": vars(error)}))
+    else:
+        print(f"error: {error}", file=sys.stderr)
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,11 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="build each model's release and make it live")
     build.add_argument("models", nargs="+", metavar="MODEL", help="a shipped spec's name, or a spec file")
     build.add_argument(
-        "--engine", choices=("tensorrt", "onnxruntime"), default=os.environ.get("ENGINE", "tensorrt")
+        "--engine", choices=("tensorrt", "onnxruntime"), default=os.environ.get("ENGINE") or "tensorrt"
     )
     build.add_argument("--force", action="store_true", help="build even when nothing changed")
+    build.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     build.add_argument(
-        "--no-activate", action="store_true", help="publish the release, leave the live one live"
+        "--activate",
+        choices=("now", "pending", "no"),
+        default="now",
+        help="make the release live: now (default), pending (confirm or revert will follow), or not at all",
     )
     _untrained(build)
     _volume(build)
@@ -71,13 +83,47 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", help="make a release live")
     publish.add_argument("model", help="the model's name")
     publish.add_argument("version", type=int, nargs="?", help="its number; the newest when left out")
-    _volume(publish)
+    _flip(publish)
     publish.set_defaults(run=_publish)
+
+    rollback = commands.add_parser("rollback", help="make the release before the live one live")
+    rollback.add_argument("model", help="the model's name")
+    rollback.add_argument("--to", type=int, metavar="N", help="an older release, by its number")
+    _flip(rollback)
+    rollback.set_defaults(run=_rollback)
+
+    confirm = commands.add_parser("confirm", help="the pending release is proven")
+    confirm.add_argument("model", help="the model's name")
+    _volume(confirm)
+    confirm.set_defaults(run=_confirm)
+
+    revert = commands.add_parser("revert", help="mark the pending release failed and go back")
+    revert.add_argument("model", help="the model's name")
+    revert.add_argument("--reason", required=True, help="why it failed; kept with the release")
+    _volume(revert)
+    revert.set_defaults(run=_revert)
+
+    prune = commands.add_parser("prune", help="remove old releases; never the live one or the one before it")
+    prune.add_argument("models", nargs="*", metavar="MODEL", help="models' names; all when left out")
+    prune.add_argument("--keep", type=int, required=True, metavar="K", help="how many of the newest stay")
+    _volume(prune)
+    prune.set_defaults(run=_prune)
 
     releases = commands.add_parser("releases", help="list the releases")
     _volume(releases)
     releases.set_defaults(run=_releases)
     return parser
+
+
+def _flip(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pending", action="store_true", help="confirm or revert will follow")
+    parser.add_argument("--force", action="store_true", help="even a release that is marked failed")
+    parser.add_argument(
+        "--engine",
+        choices=("tensorrt", "onnxruntime"),
+        help="what serves it: refuse a release that this engine, on this machine, cannot load",
+    )
+    _volume(parser)
 
 
 def _untrained(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +149,11 @@ def _build(args: argparse.Namespace) -> List[Dict[str, Any]]:
     for file in files:
         specs.load(file)  # refuse the third model's spec before the first one's build
     store = Store(args.models_dir)
+    if args.dry_run:
+        rows = [pipeline.plan(file, store, args.engine) for file in files]
+        for row in rows:
+            print("\n  ".join([f"{row['model']}: would {row['would']}", *row["changes"]]), file=sys.stderr)
+        return rows
     return [
         pipeline.build(
             file,
@@ -110,7 +161,7 @@ def _build(args: argparse.Namespace) -> List[Dict[str, Any]]:
             args.engine,
             allow_untrained=args.allow_untrained,
             force=args.force,
-            activate=not args.no_activate,
+            activate=args.activate,
         )
         for file in files
     ]
@@ -118,26 +169,72 @@ def _build(args: argparse.Namespace) -> List[Dict[str, Any]]:
 
 def _publish(args: argparse.Namespace) -> Dict[str, Any]:
     store = Store(args.models_dir)
-    with store.lock(f"publish of {args.model}"):
-        versions = store.versions(args.model)
-        version = args.version or (versions[-1] if versions else 0)
-        store.activate(args.model, version)
-    print(f"{args.model}: release {version} is live", file=sys.stderr)
-    return {"model": args.model, "version": version}
+    versions = store.versions(args.model)
+    return _make_live(args, store, args.version or (versions[-1] if versions else 0))
+
+
+def _rollback(args: argparse.Namespace) -> Dict[str, Any]:
+    store = Store(args.models_dir)
+    version = args.to if args.to is not None else live.predecessor(store, args.model)
+    if version is None:
+        raise ReleaseError(
+            f"{args.model}: there is no release before the live one to go back to",
+            expected=f"one of: {', '.join(map(str, store.versions(args.model))) or 'none'}",
+            remedy="name one with --to N",
+        )
+    if version == store.live(args.model):
+        raise ReleaseError(f"{args.model} release {version} is the live one already")
+    return _make_live(args, store, version)
+
+
+def _make_live(args: argparse.Namespace, store: Store, version: int) -> Dict[str, Any]:
+    identity = engines.create(args.engine).identity() if args.engine else None
+    with store.lock(f"{args.command} of {args.model}"):
+        previous = live.activate(
+            store, args.model, version, pending=args.pending, force=args.force, engine=identity
+        )
+    print(
+        f"{args.model}: release {version} is live{', to be proven' if args.pending else ''}", file=sys.stderr
+    )
+    return {"model": args.model, "version": version, "previous": previous}
+
+
+def _confirm(args: argparse.Namespace) -> Dict[str, Any]:
+    store = Store(args.models_dir)
+    with store.lock(f"confirm of {args.model}"):
+        return {"model": args.model, "version": live.confirm(store, args.model)}
+
+
+def _revert(args: argparse.Namespace) -> Dict[str, Any]:
+    store = Store(args.models_dir)
+    with store.lock(f"revert of {args.model}"):
+        return {"model": args.model, "live": live.revert(store, args.model, args.reason)}
+
+
+def _prune(args: argparse.Namespace) -> List[Dict[str, Any]]:
+    if args.keep < 1:
+        raise ReleaseError(f"--keep {args.keep}: found {args.keep}, allowed is 1 or more")
+    store = Store(args.models_dir)
+    rows = []
+    with store.lock("prune"):
+        for model in args.models or store.models():
+            if model not in store.models():
+                raise ReleaseError(f"there is no model {model}", expected=", ".join(store.models()) or "none")
+            rows.append({"model": model, "removed": live.prune(store, model, args.keep)})
+    for row in rows:
+        removed = ", ".join(map(str, row["removed"])) or "nothing"
+        print(f"{row['model']}: removed {removed}", file=sys.stderr)
+    return rows
 
 
 def _releases(args: argparse.Namespace) -> List[Dict[str, Any]]:
     store = Store(args.models_dir)
-    rows = []
-    for model in store.models():
-        for version in store.versions(model):
-            data = store.manifest(model, version)
-            rows.append({"live": store.live(model) == version, **data})
+    rows = [row for model in store.models() for row in live.releases(store, model)]
     if not args.json:
         for row in rows:
             engine = row["engine"]
             print(
-                f"{'*' if row['live'] else ' '} {row['model']} {row['version']}  {row['created']}  "
+                f"{row['model']} {row['version']}  {row['state']}  {row['created']}  "
                 f"{engine['name']} {engine['version']}  weights: {row['weights']['description']}"
             )
     return rows
@@ -147,6 +244,11 @@ def _export(args: argparse.Namespace) -> Dict[str, Any]:
     """The other end of ``source: {onnx: ...}``: everything a machine without TensorFlow needs."""
     file = specs.find(args.model)
     spec = specs.load(file)
+    written = args.output / f"{spec.name}.yaml"
+    if written.exists() and written.samefile(file):
+        raise SpecError(
+            f"{file} would be overwritten by its own export", remedy="--output another folder than the spec's"
+        )
     args.output.mkdir(parents=True, exist_ok=True)
     store = Store(args.output / ".export")
     try:
@@ -156,7 +258,7 @@ def _export(args: argparse.Namespace) -> Dict[str, Any]:
         shutil.copyfile(samples, args.output / "golden.npz")
     finally:
         shutil.rmtree(store.root, ignore_errors=True)
-    document = yaml.safe_load(file.read_text("utf-8"))
+    document = Node.load(file).value
     document["source"] = {
         "onnx": "model.onnx",
         "sha256": hashing.of_path(args.output / "model.onnx"),
@@ -170,7 +272,6 @@ def _export(args: argparse.Namespace) -> Dict[str, Any]:
         if output.labels is not None:
             shutil.copyfile(output.labels, args.output / output.labels.name)
             entry["labels"] = output.labels.name
-    written = args.output / f"{spec.name}.yaml"
     header = f"# Written by `python -m builder export`. Weights: {weights['description']}\n"
     written.write_text(header + yaml.safe_dump(document, sort_keys=False), "utf-8")
     print(f"{written}, with model.onnx and golden.npz; weights: {weights['description']}", file=sys.stderr)

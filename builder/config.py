@@ -13,7 +13,7 @@ from builder.spec import Spec
 LABELS = "labels.txt"
 
 
-def config_pbtxt(spec: Spec, engine: Engine, weights: Dict[str, Any]) -> str:
+def config_pbtxt(spec: Spec, engine: Engine, weights: Dict[str, Any], version: int) -> str:
     """The model configuration as text; every field is known to Triton 2.28.
 
     Raises:
@@ -58,7 +58,9 @@ def config_pbtxt(spec: Spec, engine: Engine, weights: Dict[str, Any]) -> str:
                 entry.data_type = _type(pb, tensor.dtype.name)
                 entry.dims.extend(tensor.dims)
                 entry.zero_data = True
-    # So that Triton itself tells: /v2/models/<model>/config.
+    # So that Triton itself tells, at /v2/models/<model>/config: which release's configuration it has
+    # loaded (the client compares it with the version that answers), and what its weights are.
+    config.parameters["release"].string_value = str(version)
     config.parameters["weights"].string_value = weights["description"]
     return str(text_format.MessageToString(config))
 

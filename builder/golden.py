@@ -6,6 +6,8 @@ One file, ``golden.npz``, serves the parity gate and the smoke test. It holds ``
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Dict, List, Tuple, Union
 
@@ -15,6 +17,8 @@ from builder.errors import SourceError
 from builder.spec import Input, Output, Spec
 
 Arrays = Dict[str, np.ndarray]
+# What np.load raises for a file that is empty, cut short, of another kind, or a lone array as an .npz.
+_UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 
 def make_inputs(spec: Spec) -> Arrays:
@@ -24,7 +28,9 @@ def make_inputs(spec: Spec) -> Arrays:
         SourceError: a samples file does not fit its tensor.
     """
     rng = np.random.default_rng(spec.parity.seed)
-    return {i.name: _make(i, spec.parity.samples, rng) for i in spec.inputs}
+    arrays = {i.name: _make(i, spec.parity.samples, rng) for i in spec.inputs}
+    count = min(len(a) for a in arrays.values())  # a samples file may hold fewer than the spec asks for
+    return {name: a[:count] for name, a in arrays.items()}
 
 
 def _make(tensor: Input, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -69,8 +75,12 @@ def _from_file(tensor: Input, count: int) -> np.ndarray:
     path = tensor.samples.path
     try:
         values = np.load(str(path), allow_pickle=False)
-    except (OSError, ValueError) as e:
+    except _UNREADABLE as e:
         raise SourceError(f"samples of {tensor.name}: {path}: cannot be read: {e}") from e
+    if not isinstance(values, np.ndarray):
+        raise SourceError(
+            f"samples of {tensor.name}: {path} holds several arrays", expected="one, as numpy.save writes it"
+        )
     if values.shape[1:] != tensor.dims or values.dtype != tensor.dtype.numpy or len(values) < 1:
         raise SourceError(
             f"samples of {tensor.name}: {path} holds {values.dtype} {list(values.shape)}",
@@ -96,13 +106,13 @@ def load(path: Path, spec: Spec) -> Tuple[Arrays, Arrays]:
     """
     try:
         with np.load(str(path), allow_pickle=False) as npz:
-            arrays = {k: npz[k] for k in npz.files}
-    except (OSError, ValueError) as e:
+            arrays = {k: np.asarray(npz[k]) for k in npz.files}
+    except _UNREADABLE as e:
         raise SourceError(f"{path}: cannot be read as golden samples: {e}") from e
     remedy = "write it anew with `python -m builder export`"
     tensors: List[Tuple[str, Union[Input, Output]]] = [("input", i) for i in spec.inputs]
     tensors += [("output", o) for o in spec.outputs]
-    counts = {len(a) for a in arrays.values()}
+    counts = {a.shape[:1] for a in arrays.values()}
     for side, tensor in tensors:
         want = f"{tensor.dtype.numpy} [N, {', '.join(map(str, tensor.dims))}]"
         array = arrays.get(f"{side}.{tensor.name}")
@@ -112,7 +122,8 @@ def load(path: Path, spec: Spec) -> Tuple[Arrays, Arrays]:
                 expected=f"{side}.{tensor.name} as {want}; found {', '.join(sorted(arrays)) or 'nothing'}",
                 remedy=remedy,
             )
-        if array.dtype != tensor.dtype.numpy or array.shape[1:] != tensor.dims or len(counts) != 1:
+        fits = array.dtype == tensor.dtype.numpy and array.shape[1:] == tensor.dims and len(array) > 0
+        if not fits or len(counts) != 1:
             raise SourceError(
                 f"{path}: {side}.{tensor.name} is {array.dtype} {list(array.shape)}",
                 expected=f"{want} with one N for all",

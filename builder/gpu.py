@@ -32,9 +32,10 @@ def parse(text: str) -> Optional[Dict[str, Any]]:
     if len(rows) < 2 or len(rows[1]) != len(_FIELDS):
         return None
     name, capability, driver, memory = (cell.strip() for cell in rows[1])
+    mib = memory.partition(" ")[0]
     return {
         "name": name,
         "compute_capability": capability,
         "driver": driver,
-        "memory_mib": int(memory.split()[0]) if memory.split()[0].isdigit() else None,
+        "memory_mib": int(mib) if mib.isdigit() else None,  # "[N/A]" where memory is shared with the CPU
     }

@@ -6,10 +6,11 @@ never this module.
 
 from __future__ import annotations
 
+import json
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from builder import hashing
 from builder.config import labels_name
@@ -120,6 +121,18 @@ def _left_to_the_client(tensor: Input) -> Optional[Dict[str, Any]]:
     if tensor.preprocessing is None or tensor.preprocess_where != "client":
         return None
     return tensor.preprocessing.as_json()
+
+
+def changes(old: Any, new: Any, path: str = "") -> List[str]:
+    """What differs between two specs as plain data, a line each: ``batch.max: 32 -> 64``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for key in sorted({*old, *new}):
+            lines += changes(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+        return lines
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [line for i, (a, b) in enumerate(zip(old, new)) for line in changes(a, b, f"{path}[{i}]")]
+    return [] if old == new else [f"{path}: {json.dumps(old)} -> {json.dumps(new)}"]
 
 
 def make(

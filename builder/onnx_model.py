@@ -23,16 +23,31 @@ def set_weights(model: onnx.ModelProto, weights: Dict[str, Any]) -> None:
 
 
 def get_weights(path: Path) -> Optional[Dict[str, Any]]:
-    """The weights' provenance in the ONNX file, if our exporter wrote it."""
-    model = onnx.load(str(path), load_external_data=False)
+    """The weights' provenance in the ONNX file, if our exporter wrote it; raises ExportError for another
+    kind of file."""
+    model = _read(path)
     for entry in model.metadata_props:
         if entry.key == _WEIGHTS_KEY:
             try:
                 weights = json.loads(entry.value)
             except ValueError:
                 return None
-            return weights if isinstance(weights, dict) else None
+            return weights if _is_provenance(weights) else None
     return None
+
+
+def _is_provenance(data: Any) -> bool:
+    """Other tools may use that key for something of their own."""
+    kinds = {"kind": str, "untrained": bool, "description": str}
+    return isinstance(data, dict) and all(isinstance(data.get(k), t) for k, t in kinds.items())
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except Exception as e:  # onnx raises protobuf's, its own and plain errors alike
+        reason = str(e).strip() or type(e).__name__
+        raise ExportError(f"{path}: is not a valid ONNX model", details=reason[:2000]) from e
 
 
 def check(path: Path, spec: Spec, max_opset: Optional[int]) -> None:
@@ -46,10 +61,10 @@ def check(path: Path, spec: Spec, max_opset: Optional[int]) -> None:
     """
     try:
         onnx.checker.check_model(str(path), full_check=True)
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as e:  # onnx raises protobuf's, its own and plain errors alike
+    except Exception as e:  # as _read
         reason = str(e).strip() or type(e).__name__
         raise ExportError(f"{path}: is not a valid ONNX model", details=reason[:2000]) from e
+    model = _read(path)
     opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     if max_opset is not None and opset > max_opset:
         raise ExportError(

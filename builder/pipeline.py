@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 from builder import engine as engines
-from builder import export, golden, hashing, manifest, onnx_model, progress, verify
+from builder import export, golden, hashing, live, manifest, onnx_model, progress, verify
 from builder import spec as specs
 from builder.config import config_pbtxt, labels_name
 from builder.engine import LOG, Engine
@@ -23,7 +23,7 @@ _KEEP_EXPORTS = 2  # of a model, in the cache
 
 
 def build(
-    file: Path, store: Store, engine_name: str, *, allow_untrained: bool, force: bool, activate: bool
+    file: Path, store: Store, engine_name: str, *, allow_untrained: bool, force: bool, activate: str
 ) -> Dict[str, Any]:
     """Build a spec's release and make it live; with an unchanged fingerprint, do nothing.
 
@@ -31,7 +31,8 @@ def build(
         engine_name: "tensorrt" or "onnxruntime".
         allow_untrained: where ImageNet weights cannot be had, go on with seeded untrained ones.
         force: build even when nothing changed.
-        activate: make the release live.
+        activate: "now" makes the release live; "pending" too, for somebody to confirm or revert; "no"
+            only publishes it.
 
     Returns:
         What was done: model, version, action ("built", "reactivated", "unchanged"), manifest.
@@ -46,7 +47,7 @@ def build(
     print_ = manifest.fingerprint(spec, hashes, identity)
     with store.lock(f"build of {spec.name}"):
         if not force:
-            done = _already_built(spec, store, print_, activate=activate)
+            done = _already_built(spec, store, print_, allow_untrained=allow_untrained, activate=activate)
             if done is not None:
                 return done
         began = time.monotonic()
@@ -74,32 +75,96 @@ def build(
         store.publish(release, spec.name, version)
         store.audit("publish", model=spec.name, version=version, fingerprint=print_)
         shutil.rmtree(staged)
-        if activate:
-            store.activate(spec.name, version)
-        progress.say(f"{spec.name}: release {version} is {'live' if activate else 'published, not live'}")
-        return {"model": spec.name, "version": version, "action": "built", "manifest": data}
+        previous = _activate(store, spec.name, version, activate)
+        return {
+            "model": spec.name, "version": version, "action": "built", "previous": previous, "manifest": data,
+        }  # fmt: skip
 
 
-def _already_built(spec: Spec, store: Store, print_: str, *, activate: bool) -> Optional[Dict[str, Any]]:
+def plan(file: Path, store: Store, engine_name: str) -> Dict[str, Any]:
+    """What ``build`` would do, and why; changes nothing.
+
+    Returns:
+        model, live (a number or None), would (words), changes (lines).
+
+    Raises:
+        BuilderError: the spec, its files or the engine are not to be had.
+    """
+    spec = specs.load(file)
+    identity = engines.create(engine_name).identity()
+    hashes = manifest.source_hashes(spec)
+    wanted = manifest.fingerprint(spec, hashes, identity)
+    now_live = store.live(spec.name)
+    row: Dict[str, Any] = {"model": spec.name, "live": now_live, "changes": []}
+    if now_live is None:
+        return {**row, "would": "build its first release"}
+    data = store.manifest(spec.name, now_live)
+    if data["fingerprint"] == wanted:
+        return {**row, "would": f"do nothing: release {now_live} is as the spec says"}
+    here = {"spec": spec.as_json(), "sha256": hashes, "engine": identity, "tools": manifest.tools()}
+    there = {
+        "spec": data["spec"],
+        "sha256": data["source"]["sha256"],
+        "engine": {key: data["engine"].get(key) for key in identity},
+        "tools": data["tools"],
+    }
+    if spec.source.kind == "onnx":
+        here["tools"] = there["tools"]  # they had no part in it
+    lines = manifest.changes(there, here) or ["the builder's own code"]
+    return {**row, "would": f"build a release after {now_live}", "changes": lines}
+
+
+def _activate(store: Store, model: str, version: int, activate: str) -> Optional[int]:
+    if activate == "no":
+        progress.say(f"{model}: release {version} is published, not live")
+        return store.live(model)
+    previous = live.activate(store, model, version, pending=activate == "pending")
+    progress.say(f"{model}: release {version} is live{', to be proven' if activate == 'pending' else ''}")
+    return previous
+
+
+def _already_built(
+    spec: Spec, store: Store, print_: str, *, allow_untrained: bool, activate: str
+) -> Optional[Dict[str, Any]]:
     """The release that has this fingerprint, live or not (a build killed before its flip, or a spec set
     back to what it was): nothing needs to be built for it."""
-    live = store.live(spec.name)
-    for version in sorted(store.versions(spec.name), key=lambda v: (v == live, v), reverse=True):
+    now_live = store.live(spec.name)
+    for version in sorted(store.versions(spec.name), key=lambda v: (v == now_live, v), reverse=True):
+        if live.failure(store, spec.name, version) is not None:
+            continue
         if store.damage(spec.name, version):
             progress.say(f"{spec.name}: release {version} is damaged: {store.damage(spec.name, version)}")
             continue
         data = store.manifest(spec.name, version)
         if data.get("fingerprint") != print_:
             continue
-        if version == live or not activate:
+        if _makeshift(spec, data["weights"]) and not allow_untrained:
+            progress.say(f"{spec.name}: release {version} will not do: {data['weights']['description']}")
+            continue
+        _warn(spec, data["weights"])
+        previous = now_live
+        if version == now_live or activate == "no":
             progress.say(f"{spec.name}: nothing changed since release {version}; nothing is built")
             action = "unchanged"
         else:
             progress.say(f"{spec.name}: release {version} is this very build; it goes live again")
-            store.activate(spec.name, version)
+            previous = _activate(store, spec.name, version, activate)
             action = "reactivated"
-        return {"model": spec.name, "version": version, "action": action, "manifest": data}
+        return {
+            "model": spec.name, "version": version, "action": action, "previous": previous, "manifest": data,
+        }  # fmt: skip
     return None
+
+
+def _makeshift(spec: Spec, weights: Dict[str, Any]) -> bool:
+    """Whether these are untrained weights in place of the trained ones that the spec names."""
+    asked = spec.source.weights
+    return bool(weights["untrained"]) and asked is not None and asked.kind != "untrained"
+
+
+def _warn(spec: Spec, weights: Dict[str, Any]) -> None:
+    if weights["untrained"]:
+        progress.say(f"{spec.name}: WARNING: weights are {weights['description']}")
 
 
 def _make(
@@ -119,8 +184,7 @@ def _make(
     onnx, samples, weights = source(spec, store, hashes, allow_untrained=allow_untrained)
     onnx_model.check(onnx, spec, engine.max_opset)
     inputs, outputs = golden.load(samples, spec)
-    if weights["untrained"]:
-        progress.say(f"{spec.name}: WARNING: weights are {weights['description']}")
+    _warn(spec, weights)
     seconds["export"] = time.monotonic() - began
     model = release / "model"
     file = model / str(version) / engine.filename
@@ -131,7 +195,7 @@ def _make(
     with progress.step(f"{spec.name}: parity at batch {', '.join(map(str, spec.batch.sizes()))}"):
         figures = verify.verify(spec, engine, file, inputs, outputs, work)
     seconds["verify"] = time.monotonic() - began
-    (model / "config.pbtxt").write_text(config_pbtxt(spec, engine, weights), "utf-8")
+    (model / "config.pbtxt").write_text(config_pbtxt(spec, engine, weights, version), "utf-8")
     for output in spec.outputs:
         if output.labels is not None:
             shutil.copyfile(output.labels, model / labels_name(spec, output.name))

@@ -74,7 +74,7 @@ class Store:
         with (self.root / "lock" / "change").open("a+", encoding="utf-8") as f:
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as e:
+            except BlockingIOError as e:
                 f.seek(0)
                 holder = f.read().strip() or "somebody who has not said who they are"
                 raise LockedError(
@@ -93,7 +93,10 @@ class Store:
         """A new empty staging folder; under the lock, since it first removes what dead builds left."""
         staging = self.root / "staging"
         for left in staging.iterdir():
-            shutil.rmtree(left)
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
         folder = staging / f"{model}-{os.getpid()}"
         folder.mkdir()
         return folder
@@ -142,9 +145,10 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             fresh.unlink()
         fresh.symlink_to(Path("..") / "releases" / model / str(version) / "model")
+        # Before the flip: on a full disk this fails, and nothing has changed yet.
+        self.audit("activate", model=model, version=version, previous=before)
         fresh.replace(link)
         _fsync(link.parent)
-        self.audit("activate", model=model, version=version, previous=before)
 
     def _freshen(self, model: str, version: int) -> None:
         """Triton reloads only when the newest mtime under the model's folder grew: an older release, or
@@ -157,6 +161,14 @@ class Store:
         folder = self.root / "releases" / model / str(version) / "model"
         for path in [*folder.rglob("*"), folder]:
             os.utime(path, ns=(stamp, stamp))
+
+    def deactivate(self, model: str) -> None:
+        """Take a model off the server: its link goes, its releases stay."""
+        before = self.live(model)
+        with contextlib.suppress(FileNotFoundError):
+            (self.root / "repository" / model).unlink()
+        _fsync(self.root / "repository")
+        self.audit("deactivate", model=model, previous=before)
 
     def live(self, model: str) -> Optional[int]:
         """The live release's number; None when there is none."""
@@ -189,6 +201,21 @@ class Store:
             raise ReleaseError(f"{path}: is not a manifest")
         return data
 
+    def folder(self, model: str, version: int) -> Path:
+        """Where a release lies."""
+        return self.root / "releases" / model / str(version)
+
+    def read_json(self, path: Path) -> Any:
+        """A JSON file of ours; None where it is missing or was cut short."""
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def write_json(self, path: Path, data: Any) -> None:
+        """Replace a JSON file in one step, on disk when this returns."""
+        _replace_text(path, json.dumps(data, indent=2) + "\n")
+
     def damage(self, model: str, version: int) -> str:
         """What is wrong with a release's files, measured against its manifest; empty when nothing is."""
         try:
@@ -196,6 +223,9 @@ class Store:
             path = self.root / "releases" / model / str(version) / "model" / str(version) / engine["file"]
             if hashing.of_path(path) != engine["sha256"]:
                 return f"{path} does not have the sha256 of its manifest"
+            for name in ("model/config.pbtxt", "golden.npz"):
+                if not (self.root / "releases" / model / str(version) / name).is_file():
+                    return f"{name} is missing"
         except (ReleaseError, OSError, KeyError, TypeError) as e:
             return str(e).splitlines()[0]
         return ""

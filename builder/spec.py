@@ -7,6 +7,7 @@ manifest, the smoke test's requests) is derived from the ``Spec`` it returns.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # trtexec splits its arguments at ":" and ",".
 _TENSOR_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# TensorRT's own limits for a tensor are 8 dimensions, one of which is the batch, and 2**31 - 1 elements.
+_MAX_RANK = 7
+_MAX_ELEMENTS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,7 @@ def load(file: Path) -> Spec:
         optional=("description", "precision", "opset", "trtexec_args", "serving", "parity"),
     )
     source = _source(top["source"])
-    inputs = tuple(_input(n) for n in top["inputs"].items())
+    inputs = tuple(_input(n, exported=source.kind == "onnx") for n in top["inputs"].items())
     outputs = tuple(_output(n) for n in top["outputs"].items())
     names = [i.name for i in inputs] + [o.name for o in outputs]
     for name in names:
@@ -278,12 +282,14 @@ def _weights(node: Node) -> Weights:
 def _tensor(entries: Dict[str, Node]) -> Tuple[str, DType, Tuple[int, ...], Optional[str]]:
     name = _named(entries["name"], _TENSOR_NAME, "letters, digits and _./- (trtexec splits at : and ,)")
     dtype = DTYPES[entries["dtype"].text(tuple(DTYPES))]
-    # One profile varies the batch alone; 2**16 is beyond any picture's side and keeps products in range.
+    # One profile varies the batch alone; 2**16 is beyond any picture's side.
     dims = tuple(d.whole(1, 2**16) for d in entries["dims"].items())
+    if len(dims) > _MAX_RANK or math.prod(dims) > _MAX_ELEMENTS:
+        raise entries["dims"].error(f"at most {_MAX_RANK} dims, of at most {_MAX_ELEMENTS} elements in all")
     return name, dtype, dims, entries["tensor"].text() if "tensor" in entries else None
 
 
-def _input(node: Node) -> Input:
+def _input(node: Node, *, exported: bool) -> Input:
     entries = node.mapping(
         required=("name", "dtype", "dims"), optional=("tensor", "preprocessing", "samples")
     )
@@ -297,16 +303,18 @@ def _input(node: Node) -> Input:
             raise pre["mode"].error(f"unit: dims {list(dims)} do not end in the 3 channels this mode needs")
         if where == "client" and dtype.name not in ("FP16", "FP32"):
             raise pre["where"].error(f"graph: preprocessed values do not fit in {dtype.name}")
-    samples = _samples(node, entries.get("samples"), dtype, dims)
+    samples = _samples(node, entries.get("samples"), dtype, dims, exported=exported)
     return Input(name, dtype, dims, samples, tensor, preprocessing, where)
 
 
-def _samples(node: Node, given: Optional[Node], dtype: DType, dims: Tuple[int, ...]) -> Samples:
+def _samples(
+    node: Node, given: Optional[Node], dtype: DType, dims: Tuple[int, ...], *, exported: bool
+) -> Samples:
     picture = len(dims) == 3 and dims[-1] in (1, 3)
     if given is None:
         if picture and dtype.name != "INT32":
             return Samples("image")
-        if dtype.name in ("FP16", "FP32"):
+        if exported or dtype.name in ("FP16", "FP32"):  # what is exported has its samples with it
             return Samples("uniform")
         raise node.error("samples: {uniform: [LOW, HIGH]} or {file: X.npy}; only pictures have a default")
     if given.value == "image":
@@ -330,7 +338,10 @@ def _output(node: Node) -> Output:
     labels = None
     if "labels" in entries:
         labels = entries["labels"].existing("file")
-        count = len(labels.read_text("utf-8").splitlines())
+        try:
+            count = len(labels.read_text("utf-8").splitlines())
+        except (OSError, ValueError) as e:
+            raise entries["labels"].error(f"a text file in UTF-8, a class name per line ({e})") from e
         if dims != (count,):
             raise entries["labels"].error(f"one class name per line for dims {list(dims)}; it has {count}")
     return Output(name, dtype, dims, tensor, labels)

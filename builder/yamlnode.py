@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
@@ -24,6 +25,10 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> Dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+# YAML 1.2 reads 1e-3 as a number, the YAML 1.1 that PyYAML knows as a word.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 class Node:
@@ -41,8 +46,10 @@ class Node:
             return cls(yaml.load(file.read_text("utf-8"), _Loader), file)  # noqa: S506  (a SafeLoader)
         except OSError as e:
             raise SpecError(f"{file}: cannot be read: {e.strerror}") from e
-        except (yaml.YAMLError, UnicodeDecodeError) as e:
-            raise SpecError(f"{file}: is not YAML: {e}") from e
+        except Exception as e:
+            # Not only YAMLError: PyYAML lets out whatever a date of month 13, an int of no digits or a
+            # thousand brackets make its constructors run into.
+            raise SpecError(f"{file}: is not YAML: {e or type(e).__name__}") from e
 
     def error(self, allowed: str, remedy: str = "") -> SpecError:
         """The refusal of this value."""
@@ -100,11 +107,13 @@ class Node:
 
     def existing(self, kind: str) -> Path:
         """A path, relative to the YAML file's folder, of an existing ``kind``: "file" or "folder"."""
-        path = (self.file.parent / self.text()).resolve()
-        if not (path.is_file() if kind == "file" else path.is_dir()):
-            what = "is not there" if not path.exists() else f"is not a {kind}"
-            raise SpecError(
-                f"{self.file}: {self.path}: {path} {what}",
-                expected=f"an existing {kind}; a relative path starts at the spec's own folder",
-            )
+        allowed = f"an existing {kind}; a relative path starts at the spec's own folder"
+        try:
+            path = (self.file.parent / self.text()).resolve()
+            good = path.is_file() if kind == "file" else path.is_dir()
+            what = f"is not a {kind}" if path.exists() else "is not there"
+        except (OSError, ValueError, RuntimeError) as e:  # too long, a NUL in it, links that go in circles
+            raise self.error(allowed) from e
+        if not good:
+            raise SpecError(f"{self.file}: {self.path}: {path} {what}", expected=allowed)
         return path

@@ -47,6 +47,9 @@ def run(argv: List[str], *, cwd: Path, log: Path, show: Callable[[str], bool]) -
                         text = line.decode("utf-8", "replace")
                         if show(text):
                             progress.say(f"  {text}")
+            last = pending.decode("utf-8", "replace")
+            if last and show(last):  # a program that dies may not end its last line
+                progress.say(f"  {last}")
             return child.wait()
         finally:
             if child.poll() is None:

@@ -70,8 +70,8 @@ def build_argv(binary: str, spec: Spec, known: Trtexec, *, onnx: str, engine: st
                 expected="TensorRT before 11, or precision: fp32 with an ONNX model that is FP16 itself",
             )
         argv.append("--fp16")
-    argv += io_formats(spec)
     argv += _stop_after_build(known)
+    argv += io_formats(spec)
     mine = [a.split("=")[0] for a in spec.trtexec_args]
     if "--tacticSources" in known.options and "--tacticSources" not in mine:
         # TensorRT's own kernels only: the engine then needs no cuDNN or cuBLAS where it is served, and
@@ -103,7 +103,8 @@ def _shapes(spec: Spec, batch: int) -> str:
 
 
 def io_formats(spec: Spec) -> List[str]:
-    """``--inputIOFormats`` and ``--outputIOFormats``, each left out where a type has no word for trtexec.
+    """``--inputIOFormats`` and ``--outputIOFormats``, each left out where a type has no word for trtexec
+    and where all are FP32, which is its own default.
 
     "chw" means plain row-major: right for a [224, 224, 3] tensor too. Without the option trtexec leaves
     UINT8, INT32 and FP16 tensors as the model has them.
@@ -111,7 +112,7 @@ def io_formats(spec: Spec) -> List[str]:
     argv = []
     for option, tensors in (("--inputIOFormats", spec.inputs), ("--outputIOFormats", spec.outputs)):
         words = [t.dtype.trtexec for t in tensors]
-        if all(words):
+        if all(words) and set(words) != {"fp32"}:
             argv.append(f"{option}=" + ",".join(f"{w}:chw" for w in words))
     return argv
 

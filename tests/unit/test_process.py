@@ -1,0 +1,128 @@
+"""The native server's process: started, found again, stopped, and never mistaken for another."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ops.errors import OpsError
+from ops.process import ServerProcess
+
+SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
+DEAF = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)",
+]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    process = ServerProcess(tmp_path / "run")
+    yield process
+    state = process.state()
+    if state is not None:
+        os.kill(state["pid"], signal.SIGKILL)
+        os.waitpid(state["pid"], 0)
+
+
+def start(server: ServerProcess, argv: list[str]) -> int:
+    server.start(argv, dict(os.environ), {"device": "cpu"})
+    deadline = time.monotonic() + 10
+    while "up" not in server.tail() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    state = server.state()
+    assert state is not None
+    return int(state["pid"])
+
+
+def test_nothing_runs_before_it_is_started(server: ServerProcess) -> None:
+    assert server.state() is None
+    assert server.stop(1) is None
+
+
+def test_a_started_server_is_found_again_by_another_script(server: ServerProcess, tmp_path: Path) -> None:
+    pid = start(server, SLEEP)
+    state = ServerProcess(tmp_path / "run").state()
+    assert state is not None
+    assert (state["pid"], state["device"]) == (pid, "cpu")
+
+
+def test_its_session_is_its_own_so_that_ctrl_c_here_does_not_reach_it(server: ServerProcess) -> None:
+    pid = start(server, SLEEP)
+    assert os.getsid(pid) == pid
+
+
+def test_stopping_ends_it_and_forgets_it(server: ServerProcess) -> None:
+    pid = start(server, SLEEP)
+    assert server.stop(5) == pid
+    assert not Path(f"/proc/{pid}").exists()
+    assert server.state() is None
+    assert server.stop(5) is None
+
+
+def test_one_that_does_not_listen_is_killed_after_the_deadline_and_that_is_told(
+    server: ServerProcess,
+) -> None:
+    pid = start(server, DEAF)
+    began = time.monotonic()
+    with pytest.raises(OpsError, match=f"process {pid}.* was killed"):
+        server.stop(0.3)
+    assert 0.3 <= time.monotonic() - began < 3
+    os.waitpid(pid, 0)
+    assert server.state() is None
+
+
+def test_one_that_died_is_not_running(server: ServerProcess) -> None:
+    pid = start(server, SLEEP)
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while server.state() is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.state() is None
+
+
+def test_a_stranger_with_the_same_number_is_left_alone(server: ServerProcess, tmp_path: Path) -> None:
+    stranger = subprocess.Popen(SLEEP, stdout=subprocess.DEVNULL)
+    try:
+        (tmp_path / "run").mkdir()
+        state = tmp_path / "run" / "server.json"
+        state.write_text(json.dumps({"pid": stranger.pid, "started": "12345", "device": "cpu"}))
+        assert server.state() is None
+        assert server.stop(1) is None
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"pid": "x"}', '{"pid": null}', '{"pid": 1}'])
+def test_a_state_file_that_makes_no_sense_means_nothing_runs(
+    server: ServerProcess, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "server.json").write_text(text)
+    assert server.state() is None
+
+
+def test_the_end_of_the_log_shows_errors_first(server: ServerProcess) -> None:
+    server.log.parent.mkdir()
+    server.log.write_text("".join(f"I line {n}\n" for n in range(50)) + "E1122 failed to load\nI after\n")
+    assert server.tail() == "E1122 failed to load"
+
+
+def test_the_end_of_a_log_without_errors_is_its_last_lines(server: ServerProcess) -> None:
+    server.log.parent.mkdir()
+    server.log.write_text("".join(f"I line {n}\n" for n in range(50)))
+    assert server.tail(2) == "I line 48\nI line 49"
+
+
+def test_a_log_that_is_not_there_has_no_end(server: ServerProcess) -> None:
+    assert server.tail() == ""

@@ -1,0 +1,287 @@
+"""trtexec's language, against the recorded command lines and answers of trtexec 8.5.1."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from builder import spec
+from builder.engine import trtexec
+from builder.errors import EngineError
+from builder.spec import Spec
+
+Sample = Callable[[str], str]
+V8 = trtexec.Trtexec("8.5.1", frozenset({"--saveEngine", "--fp16", "--buildOnly", "--tacticSources"}))
+
+
+def recorded_argv(log: str) -> list[str]:
+    return log.splitlines()[0].split(" # ")[1].split()
+
+
+def exit_code(log: str) -> int:
+    found = re.search(r"^rc=(\d+)", log, re.MULTILINE)
+    assert found is not None
+    return int(found.group(1))
+
+
+@pytest.fixture
+def known(sample: Sample) -> trtexec.Trtexec:
+    return trtexec.parse_help(sample("unknown_option.log"))
+
+
+@pytest.fixture
+def fp16() -> Spec:
+    return spec.load(spec.find("tensorrt_fp16_model"))
+
+
+@pytest.fixture
+def uint8() -> Spec:
+    return spec.load(spec.find("resnet50"))
+
+
+def test_the_recorded_help_names_the_version_and_its_options(known: trtexec.Trtexec) -> None:
+    assert known.version == "8.5.1"
+    assert {"--buildOnly", "--fp16", "--loadInputs", "--exportOutput", "--tacticSources"} <= known.options
+    assert "--skipInference" not in known.options
+
+
+@pytest.mark.parametrize(
+    ("digits", "version"),
+    [("8501", "8.5.1"), ("8611", "8.6.11"), ("100900", "10.9.0"), ("101303", "10.13.3")],
+)
+def test_the_version_is_read_from_its_digits(digits: str, version: str) -> None:
+    text = (
+        f"&&&& RUNNING TensorRT.trtexec [TensorRT v{digits}] # trtexec --help\n  --saveEngine=<file>  Save\n"
+    )
+    assert trtexec.parse_help(text).version == version
+
+
+@pytest.mark.parametrize(
+    "text", ["", "usage: ls", "[TensorRT v8501] without options", "  --saveEngine=<file>"]
+)
+def test_help_that_is_not_trtexec_s_is_refused(text: str) -> None:
+    with pytest.raises(EngineError, match="did not answer as trtexec does"):
+        trtexec.parse_help(text)
+
+
+def test_the_uint8_build_command_is_the_recorded_one(
+    sample: Sample, known: trtexec.Trtexec, uint8: Spec
+) -> None:
+    recorded = recorded_argv(sample("build_ok.log"))
+    argv = trtexec.build_argv("libs/trtexec", uint8, known, onnx="u8.onnx", engine="o8.plan")
+    assert argv == recorded
+
+
+def test_the_fp16_build_command_is_the_recorded_one(
+    sample: Sample, known: trtexec.Trtexec, fp16: Spec
+) -> None:
+    recorded = recorded_argv(sample("build_fp16_io.log"))
+    argv = trtexec.build_argv("libs/trtexec", fp16, known, onnx="model.onnx", engine="f16.plan")
+    assert argv == recorded
+
+
+def test_the_fp16_run_command_is_the_recorded_one_apart_from_paths(sample: Sample, fp16: Spec) -> None:
+    recorded = recorded_argv(sample("run_fp16_io.log"))
+    argv = trtexec.run_argv(
+        "libs/trtexec",
+        fp16,
+        engine="f16.plan",
+        batch=4,
+        inputs={"input_1": "in16.dat"},
+        output="/workspace/fx/out_fp16_io.json",
+    )
+    assert argv == recorded
+
+
+def test_a_uint8_input_is_run_without_an_io_format_too(sample: Sample, uint8: Spec) -> None:
+    argv = trtexec.run_argv(
+        "libs/trtexec", uint8, engine="o8.plan", batch=4, inputs={"image": "in.dat"}, output="o"
+    )
+    recorded = recorded_argv(sample("run_loadinputs.log"))
+    same = [a for a in recorded if not a.startswith(("--export", "--iterations"))]
+    assert [a for a in argv if not a.startswith(("--export", "--iterations"))] == same
+
+
+def test_every_build_gives_all_three_shapes(make_spec: Callable[..., Spec]) -> None:
+    argv = trtexec.build_argv("t", make_spec(batch={"min": 2, "opt": 3, "max": 5}), V8, onnx="m", engine="e")
+    assert {"--minShapes=x:2x4", "--optShapes=x:3x4", "--maxShapes=x:5x4"} <= set(argv)
+
+
+def test_fp32_precision_asks_for_no_fp16(make_spec: Callable[..., Spec]) -> None:
+    argv = trtexec.build_argv("t", make_spec(precision="fp32"), V8, onnx="m", engine="e")
+    assert "--fp16" not in argv
+    assert not any("IOFormats" in a for a in argv), "FP32 is trtexec's own default"
+
+
+def test_several_inputs_go_into_one_option_each(make_spec: Callable[..., Spec]) -> None:
+    s = make_spec(
+        inputs=[
+            {"name": "a", "dtype": "FP32", "dims": [2]},
+            {"name": "b", "dtype": "INT32", "dims": [3, 4], "samples": {"uniform": [0, 9]}},
+        ]
+    )
+    argv = trtexec.build_argv("t", s, V8, onnx="m", engine="e")
+    assert {"--maxShapes=a:8x2,b:8x3x4", "--inputIOFormats=fp32:chw,int32:chw"} <= set(argv)
+    run = trtexec.run_argv("t", s, engine="e", batch=2, inputs={"a": "0", "b": "1"}, output="o")
+    assert {"--shapes=a:2x2,b:2x3x4", "--loadInputs=a:0,b:1"} <= set(run)
+
+
+def test_later_versions_are_told_to_skip_inference(make_spec: Callable[..., Spec]) -> None:
+    v10 = trtexec.Trtexec("10.9.0", frozenset({"--saveEngine", "--fp16", "--skipInference"}))
+    argv = trtexec.build_argv("t", make_spec(), v10, onnx="m", engine="e")
+    assert "--skipInference" in argv
+    assert not {"--buildOnly", "--tacticSources=-CUBLAS,-CUBLAS_LT,-CUDNN"} & set(argv)
+
+
+def test_a_trtexec_without_fp16_refuses_an_fp16_spec_and_names_its_version(
+    make_spec: Callable[..., Spec],
+) -> None:
+    v11 = trtexec.Trtexec("11.0.0", frozenset({"--saveEngine", "--skipInference"}))
+    with pytest.raises(EngineError, match=r"TensorRT 11\.0\.0\) has no --fp16"):
+        trtexec.build_argv("t", make_spec(), v11, onnx="m", engine="e")
+
+
+def test_the_spec_s_own_arguments_come_last_and_replace_ours(make_spec: Callable[..., Spec]) -> None:
+    s = make_spec(trtexec_args=["--tacticSources=+CUDNN", "--builderOptimizationLevel=5"])
+    argv = trtexec.build_argv("t", s, V8, onnx="m", engine="e")
+    assert argv[-2:] == ["--tacticSources=+CUDNN", "--builderOptimizationLevel=5"]
+    assert sum(a.startswith("--tacticSources") for a in argv) == 1
+
+
+def test_the_command_is_a_pure_function(known: trtexec.Trtexec, fp16: Spec) -> None:
+    first = trtexec.build_argv("t", fp16, known, onnx="m", engine="e")
+    assert first == trtexec.build_argv("t", fp16, known, onnx="m", engine="e")
+
+
+@pytest.mark.parametrize(
+    "name", ["build_ok.log", "build_fp16_io.log", "run_loadinputs.log", "build_truncated_onnx.log",
+             "build_wrong_tensor.log", "load_truncated_plan.log", "run_over_max.log", "save_unwritable.log",
+             "unknown_option.log"],
+)  # fmt: skip
+def test_a_recorded_run_passed_exactly_when_it_did(sample: Sample, name: str) -> None:
+    log = sample(name)
+    code = exit_code(log)
+    assert trtexec.passed(log, code) == (code == 0)
+
+
+def test_exit_code_0_alone_is_no_success(sample: Sample) -> None:
+    assert not trtexec.passed(sample("build_truncated_onnx.log"), 0)
+
+
+def test_the_last_word_alone_is_no_success(sample: Sample) -> None:
+    assert not trtexec.passed(sample("build_ok.log"), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("build_truncated_onnx.log", "ModelImporter"),
+        ("build_wrong_tensor.log", "Cannot find input tensor with name"),
+        ("load_truncated_plan.log", "Error"),
+        ("run_over_max.log", "Runtime dimension does not satisfy any optimization profile"),
+        ("save_unwritable.log", "Saving engine to file failed"),
+        ("unknown_option.log", "Model missing or format not recognized"),
+    ],
+)
+def test_the_error_shown_is_trtexec_s_own(sample: Sample, name: str, words: str) -> None:
+    shown = trtexec.errors(sample(name))
+    assert words in shown
+    assert 1 <= len(shown.splitlines()) <= 20
+    assert not re.search(r"^\[\d\d/", shown, re.MULTILINE), "time stamps are left out"
+
+
+def test_a_log_without_error_lines_shows_its_end() -> None:
+    assert trtexec.errors("\n".join(map(str, range(9)))) == "4\n5\n6\n7\n8"
+
+
+def test_the_gpu_and_the_version_are_read_from_a_build_s_log(sample: Sample) -> None:
+    log = sample("build_ok.log")
+    assert trtexec.device(log) == {"name": "NVIDIA H200", "compute_capability": "9.0"}
+    assert trtexec.version(log) == "8.5.1"
+
+
+def test_a_log_that_names_neither_gives_none() -> None:
+    assert trtexec.device("nothing") is None
+    assert trtexec.version("nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "output", "dtype"),
+    [
+        ("out_b4.json", "resnet50", "probabilities", np.float32),
+        ("out_fp16_io.json", "tensorrt_fp16_model", "predictions", np.float16),
+    ],
+)
+def test_a_recorded_output_is_read_as_probabilities(
+    sample: Sample, name: str, model: str, output: str, dtype: type
+) -> None:
+    answers = trtexec.parse_output(sample(name), spec.load(spec.find(model)), 4)
+    scores = answers[output]
+    assert (scores.dtype, scores.shape) == (np.dtype(dtype), (4, 1000))
+    np.testing.assert_allclose(scores.astype(np.float64).sum(axis=1), 1, atol=0.01)
+
+
+def test_both_recorded_engines_see_the_same_pictures(sample: Sample) -> None:
+    a = trtexec.parse_output(sample("out_b4.json"), spec.load(spec.find("resnet50")), 4)
+    b = trtexec.parse_output(sample("out_fp16_io.json"), spec.load(spec.find("tensorrt_fp16_model")), 4)
+    assert (a["probabilities"].argmax(1) == b["predictions"].argmax(1)).all()
+
+
+def output_file(values: str, dimensions: str = "1x3", name: str = "y") -> str:
+    head = f'[\n  {{ "name" : "{name}"\n  , "dimensions" : "{dimensions}"\n'
+    return f'{head}  , "values" : [ {values} ]\n  }}\n]\n'
+
+
+def test_nan_and_infinities_are_read_as_c_prints_them(make_spec: Callable[..., Spec]) -> None:
+    y = trtexec.parse_output(output_file("-nan, inf, -inf"), make_spec(), 1)["y"]
+    assert np.isnan(y[0, 0])
+    assert y[0, 1:].tolist() == [np.inf, -np.inf]
+
+
+def test_nan_at_both_ends_of_the_list_is_read(make_spec: Callable[..., Spec]) -> None:
+    assert np.isnan(trtexec.parse_output(output_file("nan, nan, nan"), make_spec(), 1)["y"]).all()
+
+
+def test_a_tensor_called_nan_keeps_its_name(make_spec: Callable[..., Spec]) -> None:
+    s = make_spec(outputs=[{"name": "nan", "dtype": "FP32", "dims": [3]}])
+    assert trtexec.parse_output(output_file("1, 2, 3", name="nan"), s, 1)["nan"].tolist() == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (output_file("1, 2", dimensions="1x2"), "as 1x2"),
+        (output_file("1, 2, 3", dimensions="3"), "as 3"),
+        (output_file("1, 2, 3", name="z"), "KeyError: 'y'"),
+        (output_file("1, 2"), "cannot be read"),
+        (output_file("1, x, 3"), "cannot be read"),
+        ('{"name": "y"}', "cannot be read"),
+        ("", "cannot be read"),
+        ("null", "cannot be read"),
+    ],
+)
+def test_an_output_file_that_is_not_the_spec_s_is_refused(
+    make_spec: Callable[..., Spec], text: str, words: str
+) -> None:
+    with pytest.raises(EngineError) as error:
+        trtexec.parse_output(text, make_spec(), 1)
+    assert words in str(error.value)
+
+
+def test_the_wrong_batch_in_an_output_file_is_refused(make_spec: Callable[..., Spec], sample: Sample) -> None:
+    with pytest.raises(EngineError, match="4x1000") as error:
+        trtexec.parse_output(sample("out_b4.json"), spec.load(spec.find("resnet50")), 8)
+    assert error.value.expected == "8x1000"
+
+
+def io(formats: list[str]) -> dict[str, Any]:
+    return dict(f.lstrip("-").split("=") for f in formats)
+
+
+def test_one_uint8_tensor_takes_the_format_option_from_its_side_only(uint8: Spec, fp16: Spec) -> None:
+    assert "inputIOFormats" not in io(trtexec.io_formats(uint8))
+    assert io(trtexec.io_formats(fp16)) == {"inputIOFormats": "fp16:chw", "outputIOFormats": "fp16:chw"}
