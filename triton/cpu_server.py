@@ -17,6 +17,8 @@ import sysconfig
 from pathlib import Path
 from typing import List, NoReturn
 
+import leftovers
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -89,6 +91,7 @@ def main() -> NoReturn:
     if problems or wheel is None:
         sys.exit("error: the CPU server cannot start\n" + "\n".join(f"  {p}" for p in problems))
     backends = Path(os.environ.get("BACKENDS_DIR") or "/tmp/triton-backends")  # noqa: S108  (a container's tmpfs)
+    leftovers.remove(backends)
     _lay_out(wheel, backends)
     server = wheel / "bin" / "tritonserver"
     if not os.access(server, os.X_OK):

@@ -26,7 +26,7 @@ def ready(port: int, model: str, version: str) -> bool:
     try:
         connection.request("GET", f"/v2/models/{model}/versions/{version}/ready")
         return connection.getresponse().status == http.client.OK
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()

@@ -5,42 +5,31 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List
+from typing import Iterable, Iterator, List
 
-from ops import environments
-from ops.choose import choose, docker_problem, gpu_problem, tensorrt_backend, trtexec
+from ops import docker_checks, environments, volume
+from ops.choose import Choice, choose, gpu_problem, tensorrt_backend, trtexec
 from ops.errors import OpsError
+from ops.findings import Finding
 from ops.native import Native
+from ops.runtime import Runtime, current
 from ops.settings import Settings
 
 _GLIBC = (2, 35)  # of nvidia-pytriton 0.7's wheel: manylinux_2_35
+_SHM = Path("/dev/shm")  # noqa: S108  (where Linux has it)
 _SHM_MIB = 64  # a Python backend instance's region; the whole of Docker's default /dev/shm
 _MODELS_MIB = 1000  # an export, a release and its staging, for ResNet50 with room to spare
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One check. ``level`` is "ok", "warn" (something is not used because of it) or "fail"."""
-
-    name: str
-    level: str
-    detail: str
-    remedy: str = ""
-
-
-def base_images(settings: Settings, device: str) -> List[str]:
-    """What the Docker runtime's images are built on."""
-    if device == "cpu":
-        return ["python:3.12-slim-bookworm"]
-    return [f"nvcr.io/nvidia/{name}:{settings.ngc_tag}-py3" for name in ("tensorrt", "tritonserver")]
-
-
-def before_up(runtime: Native, settings: Settings, *, setup: bool) -> None:
+def before_up(runtime: Runtime, settings: Settings, *, setup: bool) -> None:
     """Raise OpsError for the first thing that would stop `up` later; takes no noticeable time."""
     runtime.check_ports()
-    for finding in local(settings, runtime.device, runtime.parts() if setup else []):
+    if isinstance(runtime, Native):
+        findings = local(settings, runtime.device, runtime.parts() if setup else [])
+    else:
+        findings = docker_checks.before_up(settings, runtime.device)
+    for finding in findings:
         if finding.level == "fail":
             raise OpsError(f"{finding.name}: {finding.detail}", remedy=finding.remedy)
 
@@ -59,10 +48,33 @@ def local(settings: Settings, device: str, parts: List[str]) -> Iterator[Finding
         yield _disk("disk for environments", environments.FOLDER, needed)
 
 
-def everything(settings: Settings) -> Iterator[Finding]:
-    """All findings, for `doctor`."""
-    docker = docker_problem(base_images(settings, "cpu"))
-    yield Finding("Docker", "warn" if docker else "ok", docker or "an engine answers", "only needed for --runtime docker")
+def everything(settings: Settings, runtime: str, device: str) -> Iterator[Finding]:
+    """All findings, for `doctor`: what `up` with these choices would rely on, and what it would not."""
+    try:
+        choice = choose(runtime, device, settings)
+        yield Finding("choice", "ok", choice.why)
+    except OpsError as e:
+        yield Finding("choice", "fail", e.found, e.remedy)
+        # As asked, so that what is missing for it is named below.
+        choice = Choice("native" if runtime == "auto" else runtime, "cpu" if device == "auto" else device, "")
+    docker = list(docker_checks.findings(settings, choice.device))
+    yield from docker if choice.runtime == "docker" else unused(docker, "only needed for --runtime docker")
+    native = [*_tools(), *local(settings, choice.device, environments.parts(choice.device))]
+    yield from native if choice.runtime == "native" else unused(native, "only needed for --runtime native")
+    yield ports(settings, choice.runtime)
+    if choice.runtime == "native":
+        for name in volume.models(settings.models_dir):
+            for line in volume.strays(settings.models_dir, name):
+                yield Finding("repository", "warn", line, "Triton takes every entry there for a model or a version")
+
+
+def unused(findings: Iterable[Finding], why: str) -> Iterator[Finding]:
+    """The same findings where nothing depends on them: a failure is worth a warning only."""
+    for f in findings:
+        yield Finding(f.name, "warn", f.detail, f"{f.remedy} ({why})") if f.level == "fail" else f
+
+
+def _tools() -> Iterator[Finding]:
     for name, found in (("trtexec", trtexec()), ("tritonserver", shutil.which("tritonserver"))):
         remedy = f"only needed for --device gpu without Docker: put {name} on PATH"
         yield Finding(name, "ok" if found else "warn", found or "not found", remedy)
@@ -74,16 +86,19 @@ def everything(settings: Settings) -> Iterator[Finding]:
             str(backend or "libtriton_tensorrt.so was not seen"),
             "set TRITON_BACKENDS to the folder that holds tensorrt/, unless tritonserver knows it itself",
         )
-    choice = choose("native", "auto", base_images=[])
-    runtime = Native(settings, choice.device, setup=True)
-    yield from local(settings, choice.device, runtime.parts())
+
+
+def ports(settings: Settings, name: str) -> Finding:
+    """Whether the three ports are free, or held by the server that `up` started."""
     try:
+        runtime = current(settings, name)
         runtime.check_ports()
-        running = runtime.process.state()
-        state = f"{', '.join(map(str, settings.ports.values()))} " + ("ours" if running else "free")
-        yield Finding("ports", "ok", state)
     except OpsError as e:
-        yield Finding("ports", "fail", e.found, e.remedy)
+        return Finding("ports", "fail", e.found, e.remedy)
+    ours = runtime.status()["server"]["state"] == "running"
+    return Finding(
+        "ports", "ok", f"{', '.join(map(str, settings.ports.values()))} {'ours' if ours else 'free'}"
+    )
 
 
 def _python(parts: List[str]) -> Finding:
@@ -107,9 +122,9 @@ def _platform() -> Finding:
 
 
 def _shared_memory() -> Finding:
-    free = shutil.disk_usage("/dev/shm").free >> 20 if Path("/dev/shm").is_dir() else 0  # noqa: S108
+    free = shutil.disk_usage(_SHM).free >> 20 if _SHM.is_dir() else 0
     return Finding(
-        "/dev/shm",
+        str(_SHM),
         "ok" if free > _SHM_MIB else "fail",
         f"{free} MiB free",
         f"the Python backend takes {_SHM_MIB} MiB for each instance: in a container, --shm-size=1g",
@@ -139,5 +154,3 @@ def _disk(name: str, path: Path, needed: int) -> Finding:
         f"{free} MiB free at {path}, {needed} MiB needed",
         f"free some space, or set {'MODELS_DIR' if 'models' in name else 'VENVS_DIR'} to a larger disk",
     )
-
-

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional
 
+from ops.ask import ask, dotted, version
+from ops.compose import CPU_FILE
 from ops.errors import OpsError
+from ops.settings import Settings
 
 _TRTEXEC = ("/opt/tensorrt/bin/trtexec", "/usr/src/tensorrt/bin/trtexec")
-OLDEST_COMPOSE = (2, 24, 4)  # !override and !reset in compose.cpu.yaml
+OLDEST_ENGINE = (23, 0)  # BuildKit is its default builder: build secrets and cache mounts
+OLDEST_COMPOSE = (2, 24, 4)  # `depends_on.required`, !reset in an override, several profiles in .env
 
 
 @dataclass(frozen=True)
@@ -24,26 +27,32 @@ class Choice:
     why: str
 
 
-def choose(runtime: str, device: str, *, base_images: List[str]) -> Choice:
+def choose(runtime: str, device: str, settings: Settings) -> Choice:
     """Settle "auto".
-
-    Args:
-        base_images: what the Docker runtime's images are built on, for the given device.
 
     Raises:
         OpsError: what was asked for by name is not to be had.
     """
-    no_docker = docker_problem(base_images)
+    if runtime == "native":
+        no_docker: Optional[str] = "native was asked for"
+    elif device == "gpu" and gpu_problem("docker"):
+        no_docker = gpu_problem("docker")
+    else:
+        no_docker = docker_problem(base_images(settings, _docker_device(device, settings)))
     if runtime == "docker" and no_docker:
-        raise OpsError(f"--runtime docker: {no_docker}", remedy="./scripts/doctor, or --runtime native")
+        what = "--runtime docker" if device == "auto" else f"--runtime docker --device {device}"
+        remedy = "./scripts/doctor, --device cpu, or --runtime native"
+        raise OpsError(f"{what}: {no_docker}", remedy=remedy)
     if runtime == "auto":
         runtime = "native" if no_docker else "docker"
         docker_why = f"native, because {no_docker}" if no_docker else "Docker, because an engine answers"
     else:
         docker_why = f"{runtime}, as asked"
-    missing = gpu_problem(runtime)
+        no_docker = None
+    missing = _device_problem(runtime, settings)
     if device == "gpu" and missing:
-        raise OpsError(f"--device gpu: {missing}", remedy="./scripts/doctor, or --device cpu")
+        both = f"with Docker, {no_docker}; without, {missing}" if no_docker else missing
+        raise OpsError(f"--device gpu: {both}", remedy="./scripts/doctor, or --device cpu")
     if device == "auto":
         device = "cpu" if missing else "gpu"
         device_why = f"CPU, because {missing}" if missing else "GPU, because one was found"
@@ -52,31 +61,65 @@ def choose(runtime: str, device: str, *, base_images: List[str]) -> Choice:
     return Choice(runtime, device, f"{docker_why}; {device_why}")
 
 
-def docker_problem(base_images: List[str]) -> Optional[str]:
-    """Why Docker cannot be used; None when it can."""
-    if shutil.which("docker") is None:
-        return "there is no docker command"
-    engine = _ask(["docker", "version", "--format", "{{.Server.Version}}"])
-    if engine is None:
-        return "no Docker Engine answers"
-    compose = compose_version()
-    if compose is None:
-        return "there is no docker compose"
-    if compose < OLDEST_COMPOSE:
-        found, wanted = (".".join(map(str, v)) for v in (compose, OLDEST_COMPOSE))
-        return f"docker compose is {found}, older than {wanted}"
-    for image in base_images:
-        there = _ask(["docker", "image", "inspect", "--format", "{{.Id}}", image])
-        if there is None and _ask(["docker", "manifest", "inspect", image]) is None:
+def base_images(settings: Settings, device: str) -> List[str]:
+    """What the Docker runtime's images are built on: compose.yaml and compose.cpu.yaml say the same."""
+    python = settings.docker["PYTHON_IMAGE"] or "python:3.12-slim-bookworm"
+    if device == "cpu":
+        return [python]
+    ours = {"tensorrt": "TENSORRT_IMAGE", "tritonserver": "TRITON_IMAGE"}
+    nvidia = [
+        settings.docker[knob] or f"nvcr.io/nvidia/{name}:{settings.ngc_tag}-py3"
+        for name, knob in ours.items()
+    ]
+    return [*nvidia, python]
+
+
+def _docker_device(device: str, settings: Settings) -> str:
+    if device != "auto":
+        return device
+    return "cpu" if _device_problem("docker", settings) else "gpu"
+
+
+def _device_problem(runtime: str, settings: Settings) -> Optional[str]:
+    if runtime == "docker" and CPU_FILE in settings.docker["COMPOSE_FILE"].split(":"):
+        return f"COMPOSE_FILE names {CPU_FILE}"
+    return gpu_problem(runtime)
+
+
+def docker_problem(images: List[str]) -> Optional[str]:
+    """Why Docker cannot be used, on ``images`` as bases; None when it can."""
+    problem = engine_problem() or compose_problem()
+    if problem:
+        return problem
+    for image in images:
+        there = ask(["docker", "image", "inspect", "--format", "{{.Id}}", image])
+        if there is None and ask(["docker", "manifest", "inspect", image]) is None:
             return f"the base image {image} is not here and cannot be pulled"
     return None
 
 
-def compose_version() -> Optional[tuple[int, ...]]:
-    """Docker Compose's version; None without one."""
-    text = _ask(["docker", "compose", "version", "--short"])
-    parts = (text or "").strip().lstrip("v").split("-")[0].split("+")[0].split(".")
-    return tuple(int(p) for p in parts) if parts and all(p.isdigit() for p in parts) else None
+def engine_problem() -> Optional[str]:
+    """Why there is no Docker Engine to use; None when there is one."""
+    if shutil.which("docker") is None:
+        return "there is no docker command"
+    engine = version(ask(["docker", "version", "--format", "{{.Server.Version}}"]))
+    if engine is None:
+        return "no Docker Engine answers"
+    if engine < OLDEST_ENGINE:
+        return f"Docker Engine is {dotted(engine)}, older than {dotted(OLDEST_ENGINE)}"
+    return None
+
+
+def compose_problem() -> Optional[str]:
+    """Why there is no Docker Compose to use; None when there is one."""
+    compose = version(ask(["docker", "compose", "version", "--short"]))
+    if compose is None:
+        return "there is no docker compose"
+    if compose < OLDEST_COMPOSE:
+        return f"docker compose is {dotted(compose)}, older than {dotted(OLDEST_COMPOSE)}"
+    if ask(["docker", "buildx", "version"]) is None:
+        return "there is no docker buildx, with which images are built"
+    return None
 
 
 def gpu_problem(runtime: str) -> Optional[str]:
@@ -86,10 +129,11 @@ def gpu_problem(runtime: str) -> Optional[str]:
             if found is None:
                 return f"there is no {tool} on PATH"
         return None
-    if _ask(["nvidia-smi", "-L"]) is None:
+    if ask(["nvidia-smi", "-L"]) is None:
         return "nvidia-smi finds no GPU"
-    runtimes = _ask(["docker", "info", "--format", "{{json .Runtimes}}"]) or ""
-    if "nvidia" not in runtimes:
+    # Docker takes the toolkit as a runtime, or as the hook that --gpus and reservations use.
+    runtimes = ask(["docker", "info", "--format", "{{json .Runtimes}}"]) or ""
+    if "nvidia" not in runtimes and shutil.which("nvidia-container-runtime-hook") is None:
         return "Docker has no NVIDIA runtime (nvidia-container-toolkit)"
     return None
 
@@ -111,12 +155,3 @@ def tensorrt_backend() -> Optional[Path]:
         if library.is_file():
             return library
     return None
-
-
-def _ask(argv: List[str]) -> Optional[str]:
-    """A command's answer, None when it fails, is not there, or takes longer than 20 s."""
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 and done.stdout.strip() else None

@@ -8,6 +8,7 @@ from typing import List
 
 from ops import checks, say
 from ops.native import to_json
+from ops.runtime import RUNTIMES
 from ops.settings import load
 
 
@@ -15,8 +16,10 @@ def main(argv: List[str]) -> int:
     """Run it; 0 unless something would stop `up`."""
     parser = argparse.ArgumentParser(prog="./scripts/doctor", description=__doc__)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="auto", help="check for this one")
+    parser.add_argument("--device", choices=("auto", "gpu", "cpu"), default="auto")
     args = parser.parse_args(argv)
-    findings = list(checks.everything(load()))
+    findings = list(checks.everything(load(), args.runtime, args.device))
     if args.json:
         print(to_json([asdict(f) for f in findings]))
     else:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import List
 
-from ops.native import Native
+from ops.runtime import RUNTIMES, current
 from ops.settings import load
 
 
 def main(argv: List[str]) -> int:
     """Run it; 0 also when nothing was running."""
-    argparse.ArgumentParser(prog="./scripts/down", description=__doc__).parse_args(argv)
-    print(Native(load(), "cpu", setup=True).stop())
+    parser = argparse.ArgumentParser(prog="./scripts/down", description=__doc__)
+    parser.add_argument("--runtime", choices=RUNTIMES, default="auto")
+    args = parser.parse_args(argv)
+    print(current(load(), args.runtime).stop())
     return 0

@@ -17,9 +17,14 @@ from ops.errors import OpsError
 from ops.settings import ROOT
 
 PYTHONS = ((3, 10), (3, 13))  # what the lock files are resolved for
-FOLDER = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs")
+FOLDER = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs").absolute()  # children run in other folders
 # Disk of each environment in MiB, measured on CPython 3.11; the first is nearly all TensorFlow.
 DISK_MIB = {"builder": 1700, "triton": 300, "client": 150, "scripts": 20, "tests": 700}
+
+
+def parts(device: str) -> List[str]:
+    """The environments that running without Docker needs."""
+    return ["builder", "client"] if device == "gpu" else ["builder", "triton", "client"]
 
 
 def supported() -> Optional[str]:
@@ -63,8 +68,10 @@ def _install(todo: List[str]) -> None:
         return
     began = time.monotonic()
     say.progress(f"set-up: installing {', '.join(todo)} into {FOLDER}")
-    jobs = {part: _start(part) for part in todo}
+    jobs: Dict[str, subprocess.Popen[bytes]] = {}
     try:
+        for part in todo:
+            jobs[part] = _start(part)
         _await(jobs, began)
     finally:
         for job in jobs.values():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from ops import environments, say, volume
 from ops.errors import OpsError
+from ops.ports import port_problem
 from ops.process import ServerProcess
 from ops.server import Server
 from ops.settings import ROOT, Settings
@@ -38,7 +38,7 @@ class Native:
 
     def parts(self) -> List[str]:
         """The environments this way of running needs."""
-        return ["builder", "client"] if self.device == "gpu" else ["builder", "triton", "client"]
+        return environments.parts(self.device)
 
     def python(self, part: str) -> str:
         """The interpreter of a component."""
@@ -114,37 +114,35 @@ class Native:
     def build(self, models: List[str], *, force: bool) -> None:
         """Build each model's release and make it live; raises OpsError when the builder fails."""
         engine = "tensorrt" if self.device == "gpu" else "onnxruntime"
-        argv = [self.python("builder"), "-m", "builder", "build", *models, "--engine", engine]
-        argv += ["--force"] if force else []
+        options = ["--engine", engine, *(["--force"] if force else [])]
         # A rehearsal may go on without ImageNet's weights; a GPU deployment may not.
-        argv += ["--allow-untrained"] if self.device == "cpu" else []
-        if self._run(argv):
+        options += ["--allow-untrained"] if self.device == "cpu" else []
+        if self.builder(["build", *models, *options]):
             live = volume.live(self._settings.models_dir)
             still = ", ".join(f"{m} {v}" for m, v in live.items()) or "nothing"
             raise OpsError("the builder failed (its own words are above)", remedy=f"live as before: {still}")
 
-    def serve(self) -> None:
-        """Start the server unless it runs, and wait until every live model answers.
-
-        Raises:
-            OpsError: it ended, or a model is not ready in time; with the server's own words.
-        """
-        live = volume.live(self._settings.models_dir)
-        seconds = float(_LOAD_SECS)
-        if self.process.state() is not None:
-            say.progress(f"Triton is running; a new release is seen within {self._settings.poll_secs} s")
-            seconds += self._settings.poll_secs
-        else:
+    def start(self) -> None:
+        """Start the server unless it runs, and wait until it answers; raises OpsError with its own words."""
+        if self.process.state() is None:
             self._start()
+        self._wait({})
+
+    def serve(self) -> None:
+        """Wait until every live model answers; raises OpsError with the server's own words."""
+        live = volume.live(self._settings.models_dir)
+        self._wait(live)
+        say.progress("Triton is ready: " + ", ".join(f"{m} version {v}" for m, v in live.items()))
+
+    def _wait(self, live: Dict[str, int]) -> None:
         try:
-            self.server.wait(live, seconds, self._alive)
+            self.server.wait(live, _LOAD_SECS + self._settings.poll_secs, self._alive)
         except OpsError as e:
             raise OpsError(
                 e.found,
                 details=f"{e.details}\n{self.process.tail()}".strip(),
                 remedy=f"the whole log: {self.process.log}",
             ) from e
-        say.progress("Triton is ready: " + ", ".join(f"{m} version {v}" for m, v in live.items()))
 
     def _start(self) -> None:
         env = self._settings.environment()
@@ -163,7 +161,27 @@ class Native:
 
     def smoke(self) -> int:
         """Run the smoke test; its exit code."""
-        return self._run([self.python("client"), "-m", "client", "smoke"])
+        return self.client(["smoke"])
+
+    def client(self, args: List[str]) -> int:
+        """Run ``python -m client ARGS`` against the server; its exit code."""
+        return self._run([self.python("client"), "-m", "client", *args])
+
+    def builder(self, args: List[str]) -> int:
+        """Run ``python -m builder ARGS`` on the models volume; its exit code."""
+        return self._run([self.python("builder"), "-m", "builder", *args])
+
+    def ask(self, part: str, args: List[str]) -> Tuple[int, str]:
+        """Run ``python -m PART ARGS``; its exit code and standard output. Its progress is shown."""
+        done = subprocess.run(
+            [self.python(part), "-m", part, *args],
+            cwd=ROOT,
+            env=self._settings.environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
 
     def stop(self) -> str:
         """Stop the server that `up` started; says what was done."""
@@ -188,19 +206,12 @@ class Native:
             },
         }
 
+    def snapshot(self) -> Dict[str, volume.Model]:
+        """Every model on the models volume."""
+        return volume.snapshot(self._settings.models_dir)
+
     def _run(self, argv: List[str]) -> int:
         return subprocess.run(argv, cwd=ROOT, env=self._settings.environment(), check=False).returncode
-
-
-def port_problem(host: str, port: int) -> str:
-    """Why a server cannot listen there; empty when it can."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            s.bind((host, port))
-        except OSError as e:
-            return e.strerror or str(e)
-    return ""
 
 
 def spec_paths(models: List[str]) -> List[str]:

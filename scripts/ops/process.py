@@ -65,13 +65,17 @@ class ServerProcess:
         if data is None:
             return None
         pid = int(data["pid"])
-        os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it ended just now
+            os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + seconds
         while self.state() is not None:
             if time.monotonic() > deadline:
                 # The Python backend's stubs are in the same session; they end with their server.
-                os.killpg(pid, signal.SIGKILL)
-                raise OpsError(f"the server (process {pid}) did not end within {seconds:.0f} s and was killed")
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+                raise OpsError(
+                    f"the server (process {pid}) did not end within {seconds:.0f} s and was killed"
+                )
             time.sleep(0.1)
         self._state.unlink(missing_ok=True)
         return pid

@@ -38,9 +38,13 @@ def run(main: Callable[[List[str]], int]) -> None:
     except OpsError as e:
         print(f"{colour('error', 'fail', sys.stderr)}: {e}", file=sys.stderr)
         sys.exit(1)
+    except OSError as e:  # a full disk, a folder that may not be written
+        if isinstance(e, BrokenPipeError):  # `status | head`
+            sys.stderr.close()
+            sys.exit(141)
+        where = f"{e.filename}: " if e.filename else ""
+        print(f"{colour('error', 'fail', sys.stderr)}: {where}{e.strerror or e}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; what was served is still served", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # `status | head`
-        sys.stderr.close()
-        sys.exit(141)

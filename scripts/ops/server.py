@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
-import urllib.error
 import urllib.request
 from typing import Any, Callable, Dict, List, Optional
 
@@ -25,9 +25,11 @@ class Server:
     def ready(self, model: str, version: int) -> bool:
         """Whether that version of the model answers."""
         try:
-            with urllib.request.urlopen(f"{self.url}/v2/models/{model}/versions/{version}/ready", timeout=5):
+            with urllib.request.urlopen(  # noqa: S310  (always http)
+                f"{self.url}/v2/models/{model}/versions/{version}/ready", timeout=5
+            ):
                 return True
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             return False
 
     def index(self) -> List[Dict[str, Any]]:
@@ -39,31 +41,40 @@ class Server:
         """Why that version is not ready, in Triton's words."""
         for row in self.index():
             if row.get("name") == model and row.get("version") in (str(version), None):
-                return str(row.get("reason", ""))
+                reason = str(row.get("reason", ""))
+                return "" if reason == "unloaded" else reason
         return ""
 
     def wait(self, live: Dict[str, int], seconds: float, alive: Callable[[], None]) -> None:
-        """Wait until every model's version is ready.
+        """Wait until the server answers and every model's version is ready.
+
+        A version whose load has failed is not waited for: one poll later Triton may try it again, but an
+        engine that it refused once it refuses again.
 
         Args:
             alive: called between two looks; raises when there is nothing left to wait for.
 
         Raises:
-            OpsError: the deadline has passed, with Triton's reasons.
+            OpsError: a load failed or the deadline has passed, with Triton's reasons.
         """
         deadline = time.monotonic() + seconds
         missing = dict(live)
         while True:
             missing = {m: v for m, v in missing.items() if not self.ready(m, v)}
-            if not missing:
+            answers = self.metadata() is not None
+            if answers and not missing:
                 return
             alive()
-            if time.monotonic() > deadline:
-                reasons = [
-                    f"{m} version {v}: {self.reason(m, v) or 'not loaded'}" for m, v in missing.items()
-                ]
+            reasons = {m: self.reason(m, v) for m, v in missing.items()} if answers else {}
+            failed = {m: r for m, r in reasons.items() if r}
+            if failed or time.monotonic() > deadline:
                 raise OpsError(
-                    f"not ready after {seconds:.0f} s: {', '.join(missing)}", details="\n".join(reasons)
+                    f"not ready: {', '.join(f'{m} version {v}' for m, v in missing.items())}"
+                    if missing
+                    else f"the server did not answer within {seconds:.0f} s",
+                    details="\n".join(
+                        f"{m} version {v}: {reasons.get(m) or 'not loaded'}" for m, v in missing.items()
+                    ),
                 )
             time.sleep(0.2)
 
@@ -72,5 +83,5 @@ class Server:
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
                 return json.loads(answer.read())
-        except (OSError, ValueError, urllib.error.URLError):
+        except (OSError, ValueError, http.client.HTTPException):
             return None

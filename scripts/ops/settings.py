@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Mapping
@@ -10,11 +11,19 @@ from typing import Dict, Mapping
 from ops.errors import OpsError
 
 ROOT = Path(__file__).resolve().parents[2]
+_DOCKER = (
+    "COMPOSE_FILE",
+    "COMPOSE_PROJECT_NAME",
+    "PYTHON_IMAGE",
+    "STOP_GRACE_SECS",
+    "TENSORRT_IMAGE",
+    "TRITON_IMAGE",
+)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The checked knobs; ports are TCP ports, ``poll_secs`` and ``exit_timeout_secs`` seconds."""
+    """The checked knobs; ports are TCP ports, ``*_secs`` seconds."""
 
     http_port: int
     grpc_port: int
@@ -22,9 +31,11 @@ class Settings:
     bind_address: str
     poll_secs: int
     exit_timeout_secs: int
+    load_secs: int
     models_dir: Path
     models: str
     ngc_tag: str
+    docker: Mapping[str, str]  # what only Compose reads, as text; empty where it is left to its default
 
     @property
     def ports(self) -> Dict[str, int]:
@@ -38,7 +49,7 @@ class Settings:
     @property
     def host(self) -> str:
         """Where a client on this machine finds the server."""
-        return "127.0.0.1" if self.bind_address in ("", "0.0.0.0") else self.bind_address  # noqa: S104
+        return "127.0.0.1" if self.bind_address in ("", "0.0.0.0") else self.bind_address  # noqa: S104  (compared, not bound)
 
     @property
     def run_dir(self) -> Path:
@@ -65,17 +76,21 @@ def load(environ: Mapping[str, str] = os.environ, file: Path = ROOT / ".env") ->
     values = {**_parse(file), **{k: v for k, v in environ.items() if v}}
     ports = {name: _whole(values, name, 1, 65535) for name in ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT")}
     if len(set(ports.values())) != 3:
-        raise OpsError(f"HTTP_PORT, GRPC_PORT and METRICS_PORT are {sorted(ports.values())}: they must differ")
+        raise OpsError(
+            f"HTTP_PORT, GRPC_PORT and METRICS_PORT are {sorted(ports.values())}: they must differ"
+        )
     return Settings(
         http_port=ports["HTTP_PORT"],
         grpc_port=ports["GRPC_PORT"],
         metrics_port=ports["METRICS_PORT"],
-        bind_address=values["BIND_ADDRESS"],
+        bind_address=_text(values, "BIND_ADDRESS"),
         poll_secs=_whole(values, "POLL_SECS", 1, 86400),
         exit_timeout_secs=_whole(values, "EXIT_TIMEOUT_SECS", 0, 3600),
-        models_dir=(ROOT / values["MODELS_DIR"]).resolve(),
-        models=values["MODELS"],
-        ngc_tag=values["NGC_TAG"],
+        load_secs=_whole(values, "LOAD_SECS", 1, 3600),
+        models_dir=(ROOT / _text(values, "MODELS_DIR")).resolve(),
+        models=_text(values, "MODELS"),
+        ngc_tag=_text(values, "NGC_TAG"),
+        docker={name: values.get(name, "") for name in _DOCKER},
     )
 
 
@@ -84,8 +99,8 @@ def _parse(file: Path) -> Dict[str, str]:
     values: Dict[str, str] = {}
     try:
         lines = file.read_text("utf-8").splitlines()
-    except OSError as e:
-        raise OpsError(f"{file}: cannot be read: {e.strerror}", remedy="git checkout .env") from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise OpsError(f"{file}: cannot be read: {e}", remedy="git checkout .env") from e
     for number, line in enumerate(lines, 1):
         text = line.split(" #")[0].strip()
         if not text or text.startswith("#"):
@@ -97,9 +112,15 @@ def _parse(file: Path) -> Dict[str, str]:
     return values
 
 
+def _text(values: Mapping[str, str], name: str) -> str:
+    if not values.get(name):
+        raise OpsError(f"{name} is not set", remedy=f"set {name} in the environment or in .env")
+    return values[name]
+
+
 def _whole(values: Mapping[str, str], name: str, low: int, high: int) -> int:
     text = values.get(name, "")
-    if not text.isdigit() or not low <= int(text) <= high:
+    if not re.fullmatch("[0-9]{1,9}", text) or not low <= int(text) <= high:
         raise OpsError(
             f'{name} is "{text}"; allowed is a whole number from {low} to {high}',
             remedy=f"set {name} in the environment or in .env",

@@ -6,18 +6,19 @@ import argparse
 from typing import Any, Dict, List
 
 from ops import say, volume
-from ops.native import Native, to_json
+from ops.native import to_json
+from ops.runtime import RUNTIMES, Runtime, current
 from ops.server import Server
-from ops.settings import Settings, load
+from ops.settings import load
 
 
 def main(argv: List[str]) -> int:
     """Run it; 0 when the server runs and every live model is ready, else 1."""
     parser = argparse.ArgumentParser(prog="./scripts/status", description=__doc__)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="auto")
     args = parser.parse_args(argv)
-    settings = load()
-    data = gather(settings)
+    data = gather(current(load(), args.runtime))
     if args.json:
         print(to_json(data))
     else:
@@ -26,17 +27,15 @@ def main(argv: List[str]) -> int:
     return 0 if healthy and data["models"] else 1
 
 
-def gather(settings: Settings) -> Dict[str, Any]:
+def gather(runtime: Runtime) -> Dict[str, Any]:
     """Everything `status` knows, as data."""
-    runtime = Native(settings, "cpu", setup=True)
     data = runtime.status()
-    live = volume.live(settings.models_dir)
-    data["models"] = [_model(settings, runtime.server, m, live.get(m)) for m in volume.models(settings.models_dir)]
+    data["models"] = [_model(runtime.server, name, model) for name, model in runtime.snapshot().items()]
     return data
 
 
-def _model(settings: Settings, server: Server, name: str, version: int | None) -> Dict[str, Any]:
-    manifest = volume.manifest(settings.models_dir, name, version) if version else None
+def _model(server: Server, name: str, model: volume.Model) -> Dict[str, Any]:
+    version, manifest = model["live"], model["manifest"]
     ready = version is not None and server.ready(name, version)
     engine = (manifest or {}).get("engine", {})
     return {
@@ -44,7 +43,8 @@ def _model(settings: Settings, server: Server, name: str, version: int | None) -
         "live": version,
         "ready": ready,
         "reason": "" if ready or version is None else server.reason(name, version),
-        "releases": volume.releases(settings.models_dir, name),
+        "releases": model["releases"],
+        "strays": model["strays"],
         "weights": (manifest or {}).get("weights"),
         "engine": {k: engine.get(k) for k in ("name", "version", "gpu", "file", "bytes")},
         "built": (manifest or {}).get("created"),
@@ -59,6 +59,8 @@ def _print(data: Dict[str, Any]) -> None:
         f"Triton{version} {say.colour(server['state'], kind)} ({data['runtime']}, {data['device']}); "
         f"HTTP {server['http']}, gRPC {server['grpc']}, metrics {server['metrics']}"
     )
+    if server.get("health") == "unhealthy":
+        print(f"{server['container']} is unhealthy: {server['health_says']}")
     if not data["models"]:
         print("no model has been built yet: ./scripts/up")
         return
@@ -77,3 +79,6 @@ def _print(data: Dict[str, Any]) -> None:
             ]
         )
     say.table(rows)
+    for m in data["models"]:
+        for line in m["strays"]:
+            print(say.colour(f"warning: {line}", "warn"))

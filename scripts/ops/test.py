@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from typing import List
 
 from ops import environments, say
@@ -15,6 +16,9 @@ _PARTS = ["tests", "builder", "triton", "client"]
 
 def main(argv: List[str]) -> int:
     """Run it; arguments go to pytest. The last line printed is pytest's summary."""
+    if {"-h", "--help"} & set(argv):
+        print(f"usage: ./scripts/test [PYTEST ARGUMENTS]\n\n{__doc__}")
+        sys.exit(0)
     environments.ensure(_PARTS)
     python = str(environments.python("tests"))
     if not argv:
@@ -29,4 +33,4 @@ def main(argv: List[str]) -> int:
     say.progress("pytest")
     # exec: pytest's exit code and its summary are ours.
     os.chdir(ROOT)
-    os.execv(python, [python, "-m", "pytest", *argv])  # noqa: S606
+    os.execv(python, [python, "-m", "pytest", *argv])  # noqa: S606  (a list, no shell)

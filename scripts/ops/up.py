@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import List
 
-from ops import checks, say, volume
+from ops import checks, oplock, say
+from ops.change import Change
 from ops.choose import choose
 from ops.errors import OpsError
-from ops.native import Native, spec_paths
+from ops.native import spec_paths
+from ops.runtime import RUNTIMES, Runtime, create
 from ops.settings import Settings, load
 
 
@@ -16,27 +18,29 @@ def main(argv: List[str]) -> int:
     """Run it; 0 when everything is served and tested."""
     args = _parser().parse_args(argv)
     settings = load()
-    choice = choose(args.runtime, args.device, base_images=checks.base_images(settings, args.device))
+    choice = choose(args.runtime, args.device, settings)
     say.progress(f"running {choice.why}")
-    if choice.runtime == "docker":
-        raise OpsError("--runtime docker is not wired up yet", remedy="docker compose up, or --runtime native")
-    runtime = Native(settings, choice.device, setup=not args.no_setup)
+    runtime = create(settings, choice.runtime, choice.device, setup=not args.no_setup)
     checks.before_up(runtime, settings, setup=not args.no_setup)
     runtime.prepare()
     models = spec_paths([m for group in args.model for m in group] or settings.models.split())
-    runtime.build(models, force=args.force)
-    runtime.serve()
-    if runtime.smoke():
-        raise OpsError("the smoke test failed (see above); the server is left running", remedy="./scripts/status")
-    _next(settings)
+    with oplock.held(settings, "up"):
+        Change(runtime, settings).up(models, force=args.force)
+        runtime.serve()
+        if runtime.smoke():
+            raise OpsError(
+                "the smoke test failed (see above); the server is left running", remedy="./scripts/status"
+            )
+    _next(settings, runtime)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="./scripts/up", description="Build the models, serve them with Triton, prove it. Safe to run again."
+        prog="./scripts/up",
+        description="Build the models, serve them with Triton, prove it. Safe to run again.",
     )
-    parser.add_argument("--runtime", choices=("auto", "docker", "native"), default="auto")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="auto")
     parser.add_argument("--device", choices=("auto", "gpu", "cpu"), default="auto")
     parser.add_argument(
         "--model", nargs="+", action="append", default=[], metavar="NAME|FILE",
@@ -50,17 +54,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _next(settings: Settings) -> None:
-    live = volume.live(settings.models_dir)
-    model, version = next(iter(live.items()))
+def _next(settings: Settings, runtime: Runtime) -> None:
+    models = {name: model for name, model in runtime.snapshot().items() if model["live"]}
     print(f"""
-Triton is serving {', '.join(f'{m} (version {v})' for m, v in live.items())}
-  HTTP     http://{settings.host}:{settings.http_port}/v2/models/{model}
+Triton is serving {", ".join(f"{name} (version {model['live']})" for name, model in models.items())}
+  HTTP     http://{settings.host}:{settings.http_port}/v2/models/{next(iter(models))}
   gRPC     {settings.host}:{settings.grpc_port}
   metrics  http://{settings.host}:{settings.metrics_port}/metrics
 next: ./scripts/status, ./scripts/up --model your-spec.yaml (README: your own model), ./scripts/down""")
-    for name in live:
-        data = volume.manifest(settings.models_dir, name, live[name]) or {}
-        weights = data.get("weights", {})
+    for name, model in models.items():
+        weights = (model["manifest"] or {}).get("weights", {})
         if weights.get("untrained"):
             print(say.colour(f"{name}: weights are {weights['description']}", "warn"))
