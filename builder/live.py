@@ -93,11 +93,17 @@ def _compatible(store: Store, model: str, version: int, engine: Dict[str, Any]) 
 
 
 def confirm(store: Store, model: str) -> int:
-    """The pending release is proven; returns its number. Raises ReleaseError when nothing is pending."""
+    """The pending release is proven; returns its number.
+
+    Raises:
+        ReleaseError: nothing is pending, or it is marked failed (somebody died while going back).
+    """
     mark = pending(store, model)
     if mark is None:
         raise ReleaseError(f"{model}: no change is pending", remedy="./scripts/status")
     version = int(mark["version"])
+    if failure(store, model, version) is not None:
+        raise ReleaseError(f"{model} release {version} is marked failed", remedy="./scripts/redeploy goes back")
     _settle(store, model, version)
     store.audit("confirm", model=model, version=version)
     return version
@@ -190,10 +196,10 @@ def prune(store: Store, model: str, keep: int) -> List[int]:
 
 def state(store: Store, model: str, version: int) -> str:
     """One word for a release: "live", "pending", "failed", "previous" or "kept"."""
-    if failure(store, model, version) is not None:
-        return "failed"
     if store.live(model) == version:
         return "pending" if pending(store, model) is not None else "live"
+    if failure(store, model, version) is not None:
+        return "failed"
     return "previous" if predecessor(store, model) == version else "kept"
 
 

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from client.contract import Tensor
 from client.errors import ReleaseError
-
-Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One tensor of the contract; ``dims`` leave the batch out."""
-
-    name: str
-    dtype: str
-    dims: tuple[int, ...]
+from client.preprocess import Preprocessing
+from client.wire import Arrays
 
 
 @dataclass(frozen=True)
@@ -33,6 +26,8 @@ class Release:
         min_batch, max_batch: the batch sizes it takes.
         max_abs, top1: how far answers may be from the golden ones.
         weights: where the weights come from, in words.
+        preprocessing: by input, what the client has to do to pixels; inputs that want none are not in it.
+        labels: by output, the file that names its classes.
     """
 
     model: str
@@ -46,6 +41,8 @@ class Release:
     top1: float
     weights: str
     untrained: bool
+    preprocessing: dict[str, Preprocessing]
+    labels: dict[str, Path]
 
     def golden(self) -> tuple[Arrays, Arrays]:
         """Golden inputs and outputs by tensor name, each [samples, *dims]; raises ReleaseError."""
@@ -54,7 +51,7 @@ class Release:
             with np.load(path, allow_pickle=False) as npz:
                 inputs = {t.name: npz[f"input.{t.name}"] for t in self.inputs}
                 outputs = {t.name: npz[f"output.{t.name}"] for t in self.outputs}
-        except (OSError, ValueError, KeyError) as e:
+        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as e:
             raise ReleaseError(f"{path}: cannot be read as golden samples: {e}") from e
         return inputs, outputs
 
@@ -73,13 +70,15 @@ def live(models_dir: Path, only: list[str] | None = None) -> list[Release]:
     for name in only or []:
         if name not in found:
             raise ReleaseError(f'no model "{name}" is live; live are: {", ".join(found)}')
-    return [_read(models_dir, found[name]) for name in (only or found)]
-
-
-def _read(models_dir: Path, link: Path) -> Release:
     # ../releases/<model>/<N>/model, read as text: the volume may be mounted elsewhere than it was written.
-    version = Path(os.readlink(link)).parent.name
-    folder = models_dir / "releases" / link.name / version
+    return [
+        read(models_dir, name, Path(os.readlink(found[name])).parent.name) for name in (only or list(found))
+    ]
+
+
+def read(models_dir: Path, model: str, version: str) -> Release:
+    """One release, live or not; raises ReleaseError."""
+    folder = models_dir / "releases" / model / version
     path = folder / "manifest.json"
     try:
         data = json.loads(path.read_text("utf-8"))
@@ -96,6 +95,10 @@ def _read(models_dir: Path, link: Path) -> Release:
             top1=float(contract["tolerance"]["top1"]),
             weights=data["weights"]["description"],
             untrained=bool(data["weights"]["untrained"]),
+            preprocessing={
+                e["name"]: Preprocessing.of(e["preprocessing"]) for e in contract["inputs"] if e["preprocessing"]
+            },
+            labels={e["name"]: folder / "model" / e["labels"] for e in contract["outputs"] if e["labels"]},
         )
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ReleaseError(f"{path}: cannot be read as a manifest: {type(e).__name__} {e}") from e

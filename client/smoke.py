@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +20,7 @@ _SETTLE = 3.0  # seconds for the counters to catch up with the answers
 
 
 @dataclass
-class _Tally:
+class Tally:
     """What we have asked of one model version so far."""
 
     requests: int = 0
@@ -47,7 +48,7 @@ class Smoke:
         """Yield a finding for each check as it is made."""
         up = True
         for wire in self._wires:
-            finding = _check("server", f"{wire.protocol} {wire.address}", lambda w=wire: _live(w))
+            finding = _check("server", f"{wire.protocol} {wire.address}", partial(_live, wire))
             up = up and finding.ok
             yield finding
         finding = _check("server", f"metrics {self._metrics}", self._prometheus)
@@ -67,23 +68,22 @@ class Smoke:
     def _model(self, release: Release) -> Iterator[Finding]:
         name = f"{release.model} version {release.version}"
         golden = Golden(release)
-        tally = _Tally()
+        tally = Tally()
         before = metrics.parse(metrics.fetch(self._metrics, self._timeout), release.model, release.version)
         for wire in self._wires:
             p = wire.protocol
-            yield _check(name, f"{p}: ready, metadata as released", lambda w=wire: _contract(w, release))
-            yield _check(name, f"{p}: golden samples singly", lambda w=wire: golden.singly(w, tally))
+            yield _check(name, f"{p}: ready, metadata as released", partial(contract, wire, release))
+            yield _check(name, f"{p}: golden samples singly", partial(golden.singly, wire, tally))
             for size in golden.batches():
-                yield _check(
-                    name, f"{p}: golden samples, batch {size}", lambda w=wire, n=size: golden.batched(w, n, tally)
-                )
+                batched = partial(golden.batched, wire, size, tally)
+                yield _check(name, f"{p}: golden samples, batch {size}", batched)
             for what, ask in golden.refusals():
-                yield _check(name, f"{p}: refuses {what}", lambda w=wire, a=ask: _refused(w, a))
-        yield _check(name, "metrics: grew by what was asked", lambda: self._counted(release, before, tally))
+                yield _check(name, f"{p}: refuses {what}", partial(_refused, wire, ask))
+        yield _check(name, "metrics: grew by what was asked", partial(self._counted, release, before, tally))
         note = " (labels and scores mean nothing)" if release.untrained else ""
         yield Finding(name, "weights", True, release.weights + note)
 
-    def _counted(self, release: Release, before: metrics.Counters, tally: _Tally) -> str:
+    def _counted(self, release: Release, before: metrics.Counters, tally: Tally) -> str:
         deadline = time.monotonic() + _SETTLE
         while True:
             after = metrics.parse(metrics.fetch(self._metrics, self._timeout), release.model, release.version)
@@ -122,14 +122,14 @@ class Golden:
         low, high = self._release.min_batch, self._release.max_batch
         return sorted({max(low, min(self._count, high)), high} - {1} or {high})
 
-    def singly(self, wire: Wire, tally: _Tally) -> str:
+    def singly(self, wire: Wire, tally: Tally) -> str:
         """The smallest batches, one after another."""
         worst = 0.0
         for start in range(min(_SINGLES, self._count)):
             worst = max(worst, self._ask(wire, self._release.min_batch, start, tally))
         return f"{min(_SINGLES, self._count)} requests, max abs {worst:.2g}"
 
-    def batched(self, wire: Wire, size: int, tally: _Tally) -> str:
+    def batched(self, wire: Wire, size: int, tally: Tally) -> str:
         """One request of ``size`` samples."""
         return f"max abs {self._ask(wire, size, 0, tally):.2g}"
 
@@ -152,7 +152,7 @@ class Golden:
         yield "an unknown input", ask({**{k: v for k, v in good.items() if k != name}, f"{name}_x": array})
         yield "an unknown model", ask(good, f"{release.model}_x")
 
-    def _ask(self, wire: Wire, size: int, start: int, tally: _Tally) -> float:
+    def _ask(self, wire: Wire, size: int, start: int, tally: Tally) -> float:
         release = self._release
         answers = wire.infer(
             release.model,
@@ -163,9 +163,7 @@ class Golden:
         tally.requests += 1
         tally.inferences += size
         wanted = self._rows(self._outputs, size, start)
-        return max(
-            _compare(release, t.name, wanted[t.name], answers[t.name]) for t in release.outputs
-        )
+        return max(_compare(release, t.name, wanted[t.name], answers[t.name]) for t in release.outputs)
 
     def _rows(self, arrays: Arrays, size: int, start: int) -> Arrays:
         rows = (np.arange(size) + start) % self._count
@@ -185,7 +183,8 @@ def _compare(release: Release, name: str, wanted: np.ndarray, found: np.ndarray)
     if worst > release.max_abs:
         row = int(np.abs(a - b).reshape(len(a), -1).max(axis=1).argmax())
         raise ServerError(
-            f"output {name} differs from the golden one by {worst:.3g} (row {row}); allowed {release.max_abs:g}"
+            f"output {name} differs from the golden one by {worst:.3g} (row {row}); "
+            f"allowed {release.max_abs:g}"
         )
     return worst
 
@@ -203,7 +202,7 @@ def _live(wire: Wire) -> str:
     return "live"
 
 
-def _contract(wire: Wire, release: Release) -> str:
+def contract(wire: Wire, release: Release) -> str:
     if not wire.ready(release.model, release.version):
         raise ServerError(f"version {release.version} is not ready")
     found = wire.metadata(release.model, release.version)

@@ -61,7 +61,7 @@ def write_scale(
         "parity": {"max_abs": 1e-4},
         **spec_keys,
     }
-    return _write(folder, name, graph, {"x": x}, {"scores": scores}, spec, weights)
+    return write_model(folder, name, graph, {"x": x}, {"scores": scores}, spec, weights)
 
 
 def write_lookup(folder: Path, *, name: str = "lookup", rows: int = 10, max_batch: int = 8) -> Path:
@@ -84,10 +84,10 @@ def write_lookup(folder: Path, *, name: str = "lookup", rows: int = 10, max_batc
         "batch": {"max": max_batch},
         "precision": "fp32",
     }
-    return _write(folder, name, graph, {"index": index}, {"value": table[index]}, spec, "")
+    return write_model(folder, name, graph, {"index": index}, {"value": table[index]}, spec, "")
 
 
-def _write(
+def write_model(
     folder: Path,
     name: str,
     graph: onnx.GraphProto,

@@ -42,6 +42,8 @@ class Stack:
 
     def run(self, script: str, *args: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run ``./scripts/<script>`` and return what it did; never raises for an exit code."""
+        if script in ("down", "prune", "redeploy", "releases", "rollback", "status"):
+            args = ("--runtime", "native", *args)  # whatever a Docker Engine on this machine may be doing
         return subprocess.run(
             [str(ROOT / "scripts" / script), *map(str, args)],
             env=self.env,
@@ -67,3 +69,43 @@ class Stack:
         """``down``; fails the test when the server had to be killed."""
         done = self.run("down")
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Load:
+    """Clients on the ``scale`` model without a pause, HTTP and gRPC, in processes of their own (load.py).
+
+    A context manager; ``result`` holds the sum of their counts afterwards.
+    """
+
+    def __init__(self, http: int, grpc: int, models_dir: Path, clients: int = 8) -> None:
+        python = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs") / "tests" / "bin" / "python3"
+        self._argv = [
+            [str(python), str(ROOT / "tests/support/load.py"), protocol, str(port), str(models_dir), str(clients)]
+            for protocol, port in (("http", http), ("grpc", grpc))
+        ]
+        self._processes: list[subprocess.Popen[str]] = []
+        self.result: dict[str, Any] = {}
+
+    def __enter__(self) -> Load:
+        self._processes = [subprocess.Popen(a, stdout=subprocess.PIPE, text=True) for a in self._argv]
+        for process in self._processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "running\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.terminate()
+        parts = [json.loads(process.communicate(timeout=60)[0]) for process in self._processes]
+        self.result = {
+            **{key: sum(p[key] for p in parts) for key in ("requests", "failed", "wrong")},
+            "versions": sorted({v for p in parts for v in p["versions"]}, key=int),
+            "errors": [e for p in parts for e in p["errors"]],
+        }
+        print(self.result)
+
+    def assert_clean(self, at_least: int) -> None:
+        """No request failed, no answer was wrong, and there were enough of them to tell."""
+        assert self.result["failed"] == 0, self.result
+        assert self.result["wrong"] == 0, self.result
+        assert self.result["requests"] >= at_least, self.result

@@ -1,0 +1,56 @@
+"""One operation at a time: up, redeploy, rollback and prune exclude each other.
+
+The kernel's lock on an open file, so it ends with its holder, however that one dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import os
+from datetime import datetime, timezone
+from typing import Iterator
+
+from ops.errors import OpsError
+from ops.settings import Settings
+
+
+@contextlib.contextmanager
+def held(settings: Settings, what: str) -> Iterator[None]:
+    """Hold the operations' lock of this models volume (natively) or Compose project.
+
+    Raises:
+        OpsError: somebody else holds it; the message names them.
+    """
+    project = settings.docker.get("COMPOSE_PROJECT_NAME") or "default"
+    path = settings.run_dir / f"operation-{project}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        f = path.open("a+", encoding="utf-8")
+    except OSError as e:
+        raise OpsError(
+            f"{path}: cannot be written: {e.strerror}", remedy="set MODELS_DIR to a folder that can be"
+        ) from e
+    with f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            f.seek(0)
+            holder = f.read().strip() or "one that has not said who it is"
+            raise OpsError(
+                f"another operation is under way: {holder}", remedy="wait for it to end, and run this again"
+            ) from e
+        f.truncate(0)
+        since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        f.write(f"{what} by {_user()}, process {os.getpid()}, since {since}\n")
+        f.flush()
+        yield
+        f.truncate(0)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -1,0 +1,472 @@
+"""Releases change under the server: the table of docs/operations.md, a test a row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from support.models import write_scale
+from support.stack import ROOT, Load, Stack
+
+VENVS = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs")
+
+SLEEPS = """
+import time
+class TritonPythonModel:
+    def initialize(self, args):
+        time.sleep({seconds})
+    def execute(self, requests):
+        return []
+"""
+DIES_AT_LOAD = """
+import os
+class TritonPythonModel:
+    def initialize(self, args):
+        os._exit(1)
+"""
+DIES_ON_A_REQUEST = """
+import os
+class TritonPythonModel:
+    def execute(self, requests):
+        os._exit(1)
+"""
+
+
+def redeploy(stack: Stack, spec: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return stack.run("redeploy", *options, "--model", spec)
+
+
+def live(stack: Stack) -> int:
+    link = stack.models_dir / "repository" / "scale"
+    version = int(Path(os.readlink(link)).parent.name)
+    assert (link / "config.pbtxt").is_file()
+    assert (link / str(version)).is_dir()
+    return version
+
+
+def states(stack: Stack) -> dict[int, str]:
+    return {r["version"]: r["state"] for r in json.loads(stack.run("releases", "--json").stdout)}
+
+
+def first_error(done: subprocess.CompletedProcess[str]) -> str:
+    return next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+
+
+def loads(stack: Stack, clients: int = 4) -> Load:
+    return Load(stack.http, stack.grpc, stack.models_dir, clients)
+
+
+def unproven(stack: Stack, spec: Path) -> Path:
+    """Build the spec's release without making it live, for a test to spoil; its folder."""
+    done = subprocess.run(
+        [VENVS / "tests/bin/python3", "-m", "builder", "build", spec, "--activate", "no", "--engine", "onnxruntime",
+         "--models-dir", stack.models_dir, "--json"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    version = json.loads(done.stdout)[0]["version"]
+    return stack.models_dir / "releases" / "scale" / str(version)
+
+
+def spoil(release: Path, data: bytes) -> None:
+    """Replace the engine and make its manifest agree, as if it had gone bad after verification."""
+    engine = release / "model" / release.name / "model.onnx"
+    engine.write_bytes(data)
+    manifest = json.loads((release / "manifest.json").read_text())
+    manifest["engine"]["sha256"] = hashlib.sha256(data).hexdigest()
+    (release / "manifest.json").write_text(json.dumps(manifest))
+
+
+def with_python_model(release: Path, code: str) -> None:
+    """Make the release one of Triton's plain Python models with this code."""
+    config = release / "model" / "config.pbtxt"
+    text = config.read_text().replace('backend: "onnxruntime"', 'backend: "python"')
+    text = text.replace('"model.onnx"', '"model.py"')
+    config.write_text(re.sub(r"model_warmup \{.*?\n\}\n", "", text, flags=re.DOTALL))
+    (release / "model" / release.name / "model.py").write_text(code)
+
+
+def assert_went_back(stack: Stack, done: subprocess.CompletedProcess[str], words: str) -> None:
+    """The change failed for that reason, within a poll and 15 s; release 1 is live and answers."""
+    assert done.returncode == 1, done.stderr
+    assert re.search(words, first_error(done)), done.stderr
+    assert "Traceback" not in done.stderr
+    events = [json.loads(line) for line in (stack.models_dir / "audit.log").read_text().splitlines()]
+    flip = next(e for e in events if e["event"] == "activate" and e["version"] == 2)
+    back = next(e for e in events if e["event"] == "revert" and e["version"] == 2)
+    times = [datetime.fromisoformat(e["time"]).timestamp() for e in (flip, back)]
+    assert times[1] - times[0] <= 1 + 15 + 1, "the log counts whole seconds"
+    assert live(stack) == 1
+    assert stack.status()["models"][0]["ready"] is True
+    assert states(stack)[2] == "failed"
+
+
+def test_redeploy_rollback_and_force(stack: Stack, tmp_path: Path) -> None:
+    stack.up(write_scale(tmp_path / "1"))
+    spec = write_scale(tmp_path / "2", factor=3)
+    dry = redeploy(stack, spec, "--dry-run")
+    assert "build a release after 1" in dry.stdout
+    assert "source.sha256" in dry.stdout
+    assert live(stack) == 1
+    done = redeploy(stack, spec)
+    assert (done.returncode, live(stack)) == (0, 2), done.stderr
+    before = sorted((p, p.lstat().st_mtime_ns) for p in stack.models_dir.rglob("*") if "lock" not in str(p))
+    done = redeploy(stack, spec)
+    assert (done.returncode, live(stack)) == (0, 2)
+    assert "nothing changed; nothing was touched" in done.stderr
+    after = sorted((p, p.lstat().st_mtime_ns) for p in stack.models_dir.rglob("*") if "lock" not in str(p))
+    assert [p for p in after if p not in before and "run/" not in str(p[0])] == []
+    done = redeploy(stack, spec, "--force")
+    assert (done.returncode, live(stack)) == (0, 3), done.stderr
+    done = stack.run("rollback")
+    assert (done.returncode, live(stack)) == (0, 2), done.stderr
+    done = stack.run("rollback", "--to", "1")
+    assert (done.returncode, live(stack)) == (0, 1), done.stderr
+    assert states(stack) == {1: "live", 2: "previous", 3: "kept"}
+    events = [json.loads(line) for line in (stack.models_dir / "audit.log").read_text().splitlines()]
+    assert [e["version"] for e in events if e["event"] == "confirm"] == [1, 2, 3, 2, 1]
+
+
+@pytest.mark.timeout(400)
+def test_ten_changes_under_load_fail_no_request(stack: Stack, tmp_path: Path) -> None:
+    stack.up(write_scale(tmp_path / "0"))
+    began = time.monotonic()
+    with loads(stack, clients=8) as load:
+        for n in range(1, 11):
+            if n % 3:
+                done = redeploy(stack, write_scale(tmp_path / str(n), factor=2 + n, offset=n))
+            else:
+                done = stack.run("rollback")
+            assert done.returncode == 0, done.stderr
+        while load_seconds(began) < 45:
+            time.sleep(0.5)
+    load.assert_clean(at_least=20_000)
+    assert len(load.result["versions"]) >= 8
+
+
+def load_seconds(began: float) -> float:
+    return time.monotonic() - began
+
+
+@pytest.mark.timeout(200)
+def test_engine_and_configuration_change_together(stack: Stack, tmp_path: Path) -> None:
+    """Max batch and labels change with the factor; a rollback brings all of it back."""
+    small, large = write_scale(tmp_path / "s", max_batch=4), write_scale(tmp_path / "l", factor=5, max_batch=16)
+    stack.up(small)
+    with loads(stack) as load:  # requests of up to 4 samples: valid under both
+        for command in (["redeploy", "--model", str(large)], ["rollback"], ["redeploy", "--model", str(large)]):
+            done = stack.run(command[0], *command[1:])
+            assert done.returncode == 0, done.stderr
+            version = live(stack)
+            model = stack.models_dir / "repository" / "scale"
+            largest = {1: 4, 2: 16}[version]
+            assert f"max_batch_size: {largest}\n" in (model / "config.pbtxt").read_text()
+    load.assert_clean(at_least=500)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "random", "empty"])
+@pytest.mark.timeout(120)
+def test_an_engine_spoilt_after_verification_goes_back_without_a_gap(
+    stack: Stack, tmp_path: Path, damage: str
+) -> None:
+    stack.up(write_scale(tmp_path / "1"))
+    release = unproven(stack, write_scale(tmp_path / "2", factor=3))
+    good = (release / "model" / "2" / "model.onnx").read_bytes()
+    data = {"truncated": good[: len(good) // 2], "random": random.Random(0).randbytes(len(good)), "empty": b""}
+    spoil(release, data[damage])
+    with loads(stack) as load:
+        done = stack.run("rollback", "--to", "2")
+    assert_went_back(stack, done, "Triton did not load version 2")
+    load.assert_clean(at_least=500)
+    done = redeploy(stack, write_scale(tmp_path / "3", factor=4))  # without a restart
+    assert (done.returncode, live(stack)) == (0, 3), done.stderr
+
+
+def test_files_that_are_not_the_manifests_are_refused_before_the_flip(stack: Stack, tmp_path: Path) -> None:
+    stack.up(write_scale(tmp_path / "1"))
+    release = unproven(stack, write_scale(tmp_path / "2", factor=3))
+    (release / "model" / "2" / "model.onnx").write_bytes(b"")
+    done = stack.run("rollback", "--to", "2")
+    assert done.returncode == 1
+    assert "damaged" in first_error(done)
+    assert live(stack) == 1
+    assert states(stack)[2] == "kept"
+
+
+def test_wrong_answers_on_the_server_only_are_caught_by_the_golden_samples(stack: Stack, tmp_path: Path) -> None:
+    stack.up(write_scale(tmp_path / "1"))
+    release = unproven(stack, write_scale(tmp_path / "2", factor=3))
+    write_scale(tmp_path / "other", factor=3.01)
+    spoil(release, (tmp_path / "other" / "scale.onnx").read_bytes())
+    done = stack.run("rollback", "--to", "2")
+    assert_went_back(stack, done, "differs from the golden one")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (SLEEPS.format(seconds=25), "was not ready within 14 s"),
+        (DIES_AT_LOAD, "Triton did not load version 2"),
+        (DIES_ON_A_REQUEST, "Failed to process the request|is not healthy"),
+    ],
+    ids=["never ready", "dies at load", "dies on a request"],
+)
+@pytest.mark.timeout(150)
+def test_a_model_that_misbehaves_goes_back_and_the_server_lives(
+    stack: Stack, tmp_path: Path, code: str, words: str
+) -> None:
+    stack.up(write_scale(tmp_path / "1"))
+    with_python_model(unproven(stack, write_scale(tmp_path / "2", factor=3)), code)
+    pid = stack.status()["server"]["pid"]
+    with loads(stack, clients=2) as load:
+        done = stack.run("rollback", "--to", "2")
+        assert_went_back(stack, done, words)
+    if code != DIES_ON_A_REQUEST:  # that one was live, and answered nobody, until it was caught
+        load.assert_clean(at_least=200)
+    assert stack.status()["server"]["pid"] == pid
+    if "sleep" in code:
+        time.sleep(12)  # Triton polls nothing while a model loads
+    done = redeploy(stack, write_scale(tmp_path / "3", factor=4))
+    assert (done.returncode, live(stack)) == (0, 3), done.stderr
+
+
+@pytest.mark.timeout(400)
+def test_thirty_kills_of_redeploy_leave_something_whole_live(stack: Stack, tmp_path: Path) -> None:
+    seed = random.randrange(10**6)
+    rng = random.Random(seed)
+    print(f"seed {seed}")
+    stack.up(write_scale(tmp_path / "0"))
+    began = time.monotonic()
+    assert redeploy(stack, write_scale(tmp_path / "1", factor=3)).returncode == 0
+    seconds = time.monotonic() - began
+    kept = {"old": 0, "new": 0}
+    with loads(stack, clients=1) as load:
+        for n in range(30):
+            before = live(stack)
+            child = subprocess.Popen(
+                [ROOT / "scripts/redeploy", "--model", write_scale(tmp_path / f"k{n}", factor=4.0 + n)],
+                cwd=ROOT, env=stack.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+            time.sleep(rng.uniform(0, seconds))
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            kept["old" if live(stack) == before else "new"] += 1
+        done = redeploy(stack, write_scale(tmp_path / "last", factor=99))
+    print(kept)
+    assert done.returncode == 0, f"seed {seed}: {done.stderr}"
+    load.assert_clean(at_least=1000)
+    assert list((stack.models_dir / "staging").iterdir()) == []
+    assert states(stack)[live(stack)] == "live"
+    assert "pending" not in states(stack).values()
+
+
+def test_two_redeploys_at_once_one_is_refused_by_name(stack: Stack, tmp_path: Path) -> None:
+    stack.up(write_scale(tmp_path / "1"))
+    specs = [write_scale(tmp_path / str(n), factor=n) for n in (3, 4)]
+    children = [
+        subprocess.Popen(
+            [ROOT / "scripts/redeploy", "--model", spec], cwd=ROOT, env=stack.env, stderr=subprocess.PIPE, text=True
+        )
+        for spec in specs
+    ]
+    errors = [child.communicate(timeout=60)[1] for child in children]
+    codes = [child.returncode for child in children]
+    assert sorted(codes) == [0, 1], errors
+    refusal = errors[codes.index(1)]
+    assert "another operation is under way: redeploy of" in refusal
+    assert f"process {children[codes.index(0)].pid}" in refusal
+    assert live(stack) == 2
+
+
+def test_an_interrupted_redeploy_goes_back(stack: Stack, tmp_path: Path) -> None:
+    stack.stop()
+    stack.env["POLL_SECS"] = "20"
+    stack.up(write_scale(tmp_path / "1"))
+    child = subprocess.Popen(
+        [ROOT / "scripts/redeploy", "--model", write_scale(tmp_path / "2", factor=3)],
+        cwd=ROOT, env=stack.env, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while live(stack) == 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    _, errors = child.communicate(timeout=90)
+    assert child.returncode in (1, 130)
+    assert "interrupted" in errors
+    assert live(stack) == 1
+    assert states(stack)[2] == "failed"
+
+
+def test_what_a_killed_redeploy_left_pending_is_settled_by_the_next(stack: Stack, tmp_path: Path) -> None:
+    stack.up(write_scale(tmp_path / "1"))
+    bad = unproven(stack, write_scale(tmp_path / "2", factor=3))
+    spoil(bad, b"")
+    publish(stack, 2)  # as a redeploy that was killed right after its flip leaves it
+    assert states(stack)[2] == "pending"
+    done = redeploy(stack, tmp_path / "1" / "scale.yaml")
+    assert done.returncode == 1
+    assert "release 2 failed" in first_error(done)
+    assert live(stack) == 1
+    assert redeploy(stack, write_scale(tmp_path / "3", factor=4)).returncode == 0
+
+
+def publish(stack: Stack, version: int, *options: str) -> None:
+    subprocess.run(
+        [VENVS / "tests/bin/python3", "-m", "builder", "publish", "scale", str(version), *(options or ["--pending"]),
+         "--models-dir", stack.models_dir],
+        cwd=ROOT, capture_output=True, check=True,
+    )  # fmt: skip
+
+
+@pytest.mark.timeout(120)
+def test_a_server_restarted_on_a_bad_pending_release_serves_the_last_good_one(stack: Stack, tmp_path: Path) -> None:
+    good = write_scale(tmp_path / "1")
+    stack.up(good)
+    spoil(unproven(stack, write_scale(tmp_path / "2", factor=3)), b"")
+    publish(stack, 2)
+    stack.stop()
+    done = stack.run("up", "--runtime", "native", "--device", "cpu", "--model", good)
+    assert live(stack) == 1, done.stderr
+    assert stack.status()["models"][0]["ready"] is True
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("hours", [1, -24 * 365])
+def test_files_from_the_future_or_the_past_do_not_hide_a_publish(stack: Stack, tmp_path: Path, hours: int) -> None:
+    """What a clock set back, or a volume restored with its old times, leaves behind."""
+    stack.up(write_scale(tmp_path / "1"))
+    stamp = time.time() + hours * 3600
+    release = stack.models_dir / "releases/scale/1/model"
+    for path in [*release.rglob("*"), release]:
+        os.utime(path, (stamp, stamp))
+    time.sleep(3)  # Triton has seen those times
+    done = redeploy(stack, write_scale(tmp_path / "2", factor=3))
+    assert (done.returncode, live(stack)) == (0, 2), done.stderr
+    done = stack.run("rollback")
+    assert (done.returncode, live(stack)) == (0, 1), done.stderr
+
+
+def test_a_volume_restored_with_cp_a_takes_the_next_publish(stack: Stack, tmp_path: Path) -> None:
+    stack.up(write_scale(tmp_path / "1"))
+    subprocess.run(["cp", "-a", stack.models_dir / "releases", tmp_path / "backup"], check=True)
+    assert redeploy(stack, write_scale(tmp_path / "2", factor=3)).returncode == 0
+    shutil.rmtree(stack.models_dir / "releases/scale/1")
+    subprocess.run(["cp", "-a", tmp_path / "backup/scale/1", stack.models_dir / "releases/scale/1"], check=True)
+    done = stack.run("rollback", "--to", "1")
+    assert (done.returncode, live(stack)) == (0, 1), done.stderr
+
+
+def test_rollback_to_what_is_not_there_touches_nothing(stack: Stack, tmp_path: Path) -> None:
+    stack.up(write_scale(tmp_path / "1"))
+    done = stack.run("rollback")
+    assert done.returncode == 1
+    assert "no release before the live one" in first_error(done)
+    for n in (2, 3, 4):
+        assert redeploy(stack, write_scale(tmp_path / str(n), factor=n + 1)).returncode == 0
+    done = stack.run("prune", "--keep", "1")
+    assert done.returncode == 0, done.stderr
+    assert sorted(states(stack)) == [3, 4], "the live one and its predecessor stay"
+    release = unproven(stack, write_scale(tmp_path / "5", factor=9))
+    assert release.name == "5", "a number is never used twice"
+    (release / "failed.json").write_text('{"reason": "in a test", "since": ""}')
+    link = (stack.models_dir / "repository/scale").lstat()
+    for version, words in ((99, "has no release 99"), (1, "has no release 1"), (5, "failed before: in a test")):
+        done = stack.run("rollback", "--to", str(version))
+        assert done.returncode == 1
+        assert words in first_error(done)
+    assert (stack.models_dir / "repository/scale").lstat() == link
+    assert live(stack) == 4
+
+
+def test_a_release_for_another_engine_is_refused_with_the_command_that_rebuilds_it(
+    stack: Stack, tmp_path: Path
+) -> None:
+    stack.up(write_scale(tmp_path / "1"))
+    release = unproven(stack, write_scale(tmp_path / "2", factor=3))
+    manifest = json.loads((release / "manifest.json").read_text())
+    manifest["engine"].update(name="tensorrt", version="8.5.1")
+    (release / "manifest.json").write_text(json.dumps(manifest))
+    done = stack.run("rollback", "--to", "2")
+    assert done.returncode == 1
+    assert "is for tensorrt, this stack serves onnxruntime" in first_error(done)
+    assert "./scripts/redeploy --force --model scale" in done.stderr
+    assert live(stack) == 1
+
+
+def test_hooks_are_told_what_happens_and_a_failing_one_stops_only_before(stack: Stack, tmp_path: Path) -> None:
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    stack.env["HOOKS_DIR"] = str(hooks)
+    told = tmp_path / "told"
+    for name in ("pre-redeploy", "post-redeploy", "failed-redeploy"):
+        (hooks / name).write_text(f'#!/bin/sh\necho {name} $HOOK_MODEL $HOOK_VERSION $HOOK_PREVIOUS "$HOOK_REASON" >> {told}\nexit 3\n')
+    stack.up(write_scale(tmp_path / "1"))
+    for name in ("post-redeploy", "failed-redeploy"):
+        (hooks / name).chmod(0o755)
+    done = redeploy(stack, write_scale(tmp_path / "2", factor=3))
+    assert done.returncode == 0, done.stderr
+    assert "WARNING: hook post-redeploy failed (exit code 3)" in done.stderr
+    assert told.read_text().split() == ["post-redeploy", "scale", "2", "1"]
+    spoil(unproven(stack, write_scale(tmp_path / "3", factor=4)), b"")
+    stack.run("rollback", "--to", "3")
+    assert "failed-redeploy scale 3 2 Triton did not load version 3" in told.read_text()
+    (hooks / "pre-redeploy").chmod(0o755)
+    done = redeploy(stack, write_scale(tmp_path / "4", factor=5))
+    assert done.returncode == 1
+    assert "hook pre-redeploy failed" in first_error(done)
+    assert live(stack) == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A file system of its own, just large enough for `up` to begin (tmpfs takes what is written)."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1100m", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
+    # A file system with a log open for writing cannot be made read-only.
+    (tmp_path / "run").mkdir()
+    (folder / "models").mkdir()
+    (folder / "models" / "run").symlink_to(tmp_path / "run")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_a_full_or_read_only_volume_is_an_error_before_the_live_release_changes(
+    small_disk: Path, tmp_path: Path, trouble: str
+) -> None:
+    stack = Stack(small_disk / "models")
+    try:
+        stack.up(write_scale(tmp_path / "1"))
+        spec = write_scale(tmp_path / "2", factor=3, dims=(60_000,))
+        if trouble == "full":
+            free = shutil.disk_usage(small_disk).free
+            (small_disk / "filler").write_bytes(b"\0" * (free - 300_000))
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+        done = redeploy(stack, spec)
+        subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+        assert done.returncode == 1
+        words = {"full": "No space left on device", "read-only": "Read-only file system"}[trouble]
+        assert words in first_error(done), done.stderr
+        assert "Traceback" not in done.stderr
+        assert live(stack) == 1
+        assert stack.status()["models"][0]["ready"] is True
+        (small_disk / "filler").unlink(missing_ok=True)
+        assert redeploy(stack, write_scale(tmp_path / "3", factor=4)).returncode == 0
+    finally:
+        stack.stop()
