@@ -23,7 +23,8 @@ from builder.yamlnode import Node
 def main(argv: Optional[List[str]] = None) -> int:
     """Run a command; the one place that prints errors and sets the exit code.
 
-    0: done (also when nothing had to be). 1: refused or failed, with the reason on standard error (with --json: {"error": ...} on standard output).
+    0: done (also when nothing had to be). 1: refused or failed, with the reason on standard error; with
+    --json as {"error": ...} on standard output.
     2: wrong usage. 130: interrupted.
     """
     args = _parser().parse_args(argv)

@@ -103,7 +103,9 @@ def confirm(store: Store, model: str) -> int:
         raise ReleaseError(f"{model}: no change is pending", remedy="./scripts/status")
     version = int(mark["version"])
     if failure(store, model, version) is not None:
-        raise ReleaseError(f"{model} release {version} is marked failed", remedy="./scripts/redeploy goes back")
+        raise ReleaseError(
+            f"{model} release {version} is marked failed", remedy="./scripts/redeploy goes back"
+        )
     _settle(store, model, version)
     store.audit("confirm", model=model, version=version)
     return version

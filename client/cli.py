@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     prove.add_argument(
         "--deadline", type=float, default=60.0, metavar="S", help="seconds to become ready (60)"
     )
+    prove.add_argument(
+        "--stale", default="", metavar="REASON", help="Triton's reason from an earlier attempt"
+    )
     prove.add_argument("--json", action="store_true", help="print the figures, or the error, as JSON")
     server_arguments(prove)
     prove.set_defaults(run=_prove)
@@ -58,12 +61,12 @@ def _classify_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
         "--url", help="http://host:port, grpc://host:port or host:port (default: this stack)"
     )
     classify.add_argument("--protocol", choices=("http", "grpc"), help="default: grpc")
-    classify.add_argument("--top", type=_positive, default=5, metavar="N", help="classes a picture (5)")
+    classify.add_argument("--top", type=positive, default=5, metavar="N", help="classes a picture (5)")
     classify.add_argument(
-        "--batch", type=_positive, metavar="N", help="pictures a request (default: the most)"
+        "--batch", type=positive, metavar="N", help="pictures a request (default: the most)"
     )
     classify.add_argument(
-        "--concurrency", type=_positive, default=4, metavar="N", help="requests in flight (4)"
+        "--concurrency", type=positive, default=4, metavar="N", help="requests in flight (4)"
     )
     classify.add_argument(
         "--timeout", type=float, default=60.0, metavar="S", help="seconds a request, retries included (60)"
@@ -78,7 +81,8 @@ def _classify_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
     classify.set_defaults(run=_classify)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
     value = int(text)
     if value < 1:
         raise ValueError(text)
@@ -111,7 +115,9 @@ def _prove(args: argparse.Namespace) -> int:
     from client.prove import prove
 
     target = release.read(args.models_dir, args.model, str(args.version))
-    figures = prove(target, args.host, args.http_port, args.grpc_port, args.timeout, args.deadline)
+    figures = prove(
+        target, args.host, args.http_port, args.grpc_port, args.timeout, args.deadline, args.stale
+    )
     if args.json:
         print(json.dumps(figures))
     else:

@@ -1,8 +1,10 @@
 """What the client refuses or fails on.
 
-    ClientError
-    |- ReleaseError     the models volume holds no live release that can be read
-    `- ServerError      the server does not answer, or refuses a request that it should take
+ClientError
+|- ReleaseError     the models volume holds no live release that can be read
+|- ContractError    an array, or a model's contract, is not what the call needs
+|- PictureError     a file cannot be read as a picture
+`- ServerError      the server does not answer, or refuses a request that it should take
 """
 
 from __future__ import annotations
@@ -24,9 +26,22 @@ class ReleaseError(ClientError):
     """A release cannot be read."""
 
 
-class ServerError(ClientError):
-    """The server did not answer as it should; ``refused`` is true when it answered with an error."""
+class ContractError(ClientError):
+    """What was given does not fit the model, or the model does not fit the task."""
 
-    def __init__(self, found: str, *, remedy: str = "", refused: bool = False) -> None:
+
+class PictureError(ClientError):
+    """A file cannot be read as a picture."""
+
+
+class ServerError(ClientError):
+    """The server did not answer as it should.
+
+    ``refused`` is true when it answered with an error; ``again`` when it has not taken the request, so
+    that asking again is safe and may help.
+    """
+
+    def __init__(self, found: str, *, remedy: str = "", refused: bool = False, again: bool = False) -> None:
         super().__init__(found, remedy=remedy)
         self.refused = refused
+        self.again = again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import urllib.request
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from client.errors import ServerError
 
 # Of the families on :8002 only these are read. Lines are summed by (model, version): on a GPU a
 # gpu_uuid label comes and goes.
-_LINE = re.compile(r'^(nv_inference_request_success|nv_inference_count)\{([^}]*)\} ([0-9.eE+]+)$', re.MULTILINE)
+_LINE = re.compile(
+    r"^(nv_inference_request_success|nv_inference_count)\{([^}]*)\} ([0-9.eE+]+)$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def parse(text: str, model: str, version: int) -> Counters:
 def fetch(address: str, timeout: float) -> str:
     """The text at ``http://address/metrics``; raises ServerError."""
     try:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=timeout) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=timeout) as answer:
             return str(answer.read().decode("utf-8"))
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, http.client.HTTPException) as e:
         raise ServerError(f"metrics {address}: {e}", remedy="is the server up? ./scripts/status") from e

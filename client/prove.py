@@ -14,13 +14,14 @@ _LOOK = 0.1  # seconds between two looks at a version that is not ready
 
 
 def prove(
-    release: Release, host: str, http: int, grpc: int, timeout: float, deadline: float
+    release: Release, host: str, http: int, grpc: int, timeout: float, deadline: float, stale: str = ""
 ) -> dict[str, Any]:
     """Wait for the version and send the golden samples over HTTP and gRPC, addressed to that version.
 
     Args:
         timeout: seconds for each answer.
         deadline: seconds for the version to become ready.
+        stale: Triton's reason from an earlier attempt with the same number, which is not this one's.
 
     Returns:
         {"ready_seconds", "prove_seconds"}.
@@ -30,7 +31,7 @@ def prove(
     """
     began = time.monotonic()
     wires = [Wire("http", f"{host}:{http}", timeout), Wire("grpc", f"{host}:{grpc}", timeout)]
-    _wait(wires[0], release, deadline)
+    _wait(wires[0], release, deadline, stale)
     ready = time.monotonic()
     golden, tally = Golden(release), Tally()
     for wire in wires:
@@ -47,9 +48,8 @@ def prove(
     }
 
 
-def _wait(wire: Wire, release: Release, deadline: float) -> None:
+def _wait(wire: Wire, release: Release, deadline: float, stale: str) -> None:
     end = time.monotonic() + deadline
-    stale = _failure(wire, release)  # of an earlier attempt with the same number; not this one's
     while True:
         try:
             if wire.ready(release.model, release.version):

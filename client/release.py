@@ -28,6 +28,7 @@ class Release:
         weights: where the weights come from, in words.
         preprocessing: by input, what the client has to do to pixels; inputs that want none are not in it.
         labels: by output, the file that names its classes.
+        engine, spec: as the manifest has them.
     """
 
     model: str
@@ -43,6 +44,8 @@ class Release:
     untrained: bool
     preprocessing: dict[str, Preprocessing]
     labels: dict[str, Path]
+    engine: dict[str, Any]
+    spec: dict[str, Any]
 
     def golden(self) -> tuple[Arrays, Arrays]:
         """Golden inputs and outputs by tensor name, each [samples, *dims]; raises ReleaseError."""
@@ -99,6 +102,8 @@ def read(models_dir: Path, model: str, version: str) -> Release:
                 e["name"]: Preprocessing.of(e["preprocessing"]) for e in contract["inputs"] if e["preprocessing"]
             },
             labels={e["name"]: folder / "model" / e["labels"] for e in contract["outputs"] if e["labels"]},
+            engine=dict(data["engine"]),
+            spec=dict(data["spec"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ReleaseError(f"{path}: cannot be read as a manifest: {type(e).__name__} {e}") from e

@@ -11,9 +11,9 @@ import numpy as np
 
 from client import metrics
 from client.errors import ClientError, ServerError
-from client.release import Arrays, Release
+from client.release import Release
 from client.report import Finding
-from client.wire import Wire
+from client.wire import Arrays, Wire
 
 _SINGLES = 8  # golden samples sent one by one, over each protocol
 _SETTLE = 3.0  # seconds for the counters to catch up with the answers
@@ -203,6 +203,7 @@ def _live(wire: Wire) -> str:
 
 
 def contract(wire: Wire, release: Release) -> str:
+    """The platform that serves the release; raises ServerError when its interface is another."""
     if not wire.ready(release.model, release.version):
         raise ServerError(f"version {release.version} is not ready")
     found = wire.metadata(release.model, release.version)
@@ -223,7 +224,7 @@ def _refused(wire: Wire, ask: Callable[[Wire], object]) -> str:
     try:
         ask(wire)
     except ServerError as e:
-        reason = e.found.split(": ", 1)[-1].strip()
+        reason = e.found.split(": ", 1)[-1].replace("[request id: <id_unknown>]", "").strip()
         if not e.refused or not reason:
             raise
         return reason if len(reason) <= 70 else f"{reason[:67]}..."

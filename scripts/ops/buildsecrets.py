@@ -18,7 +18,7 @@ from typing import Dict, Iterator, Mapping, Tuple
 from ops.errors import OpsError
 
 # Of pip's settings, those that say how packages are reached; the others belong to this machine's disk.
-_KEPT = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout", "retries")
+_KEPT = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 _IN_BUILD = "/run/secrets/ca_bundle"
 _LARGEST = 500 * 1024  # what BuildKit takes as one secret
 
@@ -59,6 +59,7 @@ def parse(text: str) -> Dict[str, str]:
     for line in text.splitlines():
         key, equals, literal = line.partition("=")
         section, _, name = key.rpartition(".")
+        name = name.replace("default-", "")  # pip takes PIP_DEFAULT_TIMEOUT for timeout
         if not equals or section not in ("global", "install", ":env:"):
             continue
         from_environment = section == ":env:"
@@ -81,7 +82,7 @@ def pip_conf(config: Mapping[str, str], environ: Mapping[str, str], bundle: str)
         # Two package indexes are one value with a line break in it.
         words = [w for w in config.get(name, "").split() if not w.startswith(("file:", "/", "."))]
         if words:
-            lines.append(f"{name.replace('default-', '')} = {' '.join(words)}")
+            lines.append(f"{name} = {' '.join(words)}")
     proxy = environ.get("HTTPS_PROXY") or environ.get("https_proxy")
     if proxy and "proxy" not in config:
         lines.append(f"proxy = {proxy}")

@@ -75,11 +75,18 @@ class Change:
         self._prove_or_revert(model, version, row["previous"])
         return True
 
-    def flip(self, command: List[str]) -> Dict[str, Any]:
-        """Run the builder's ``publish`` or ``rollback`` and prove what it made live; raises OpsError."""
+    def flip(self, command: List[str], *, stale: str = "") -> Dict[str, Any]:
+        """Run the builder's ``publish`` or ``rollback`` and prove what it made live.
+
+        Args:
+            stale: what Triton says of that version before the flip, from an earlier attempt with it.
+
+        Raises:
+            OpsError: it failed; what was live before is live and answers.
+        """
         engine = "tensorrt" if self._runtime.device == "gpu" else "onnxruntime"
         row: Dict[str, Any] = self._or_back([*command, "--pending", "--engine", engine])
-        self._prove_or_revert(row["model"], row["version"], row["previous"])
+        self._prove_or_revert(row["model"], row["version"], row["previous"], stale)
         return row
 
     def dry_run(self, spec: str) -> Dict[str, Any]:
@@ -109,13 +116,14 @@ class Change:
                     self._back(row["model"], row["version"], row.get("previous"), "interrupted")
             raise
 
-    def _prove_or_revert(self, model: str, version: int, previous: Optional[int]) -> None:
+    def _prove_or_revert(self, model: str, version: int, previous: Optional[int], stale: str = "") -> None:
         began = time.monotonic()
         say.progress(
-            f"{model}: waiting for version {version} to answer (at most {self._deadline} s), then golden samples"
+            f"{model}: waiting for version {version} to answer (at most {self._deadline} s), "
+            "then golden samples"
         )
         try:
-            figures = self._prove(model, version)
+            figures = self._prove(model, version, stale)
             self._builder(["confirm", model])
         except (OpsError, KeyboardInterrupt) as e:
             cause = e.found if isinstance(e, OpsError) else "interrupted"
@@ -162,10 +170,9 @@ class Change:
                 reason=cause,
             )
 
-    def _prove(self, model: str, version: int) -> Dict[str, Any]:
-        figures: Dict[str, Any] = self._ask(
-            "client", ["prove", model, str(version), "--deadline", str(self._deadline)]
-        )
+    def _prove(self, model: str, version: int, stale: str = "") -> Dict[str, Any]:
+        options = ["--deadline", str(self._deadline), *([f"--stale={stale}"] if stale else [])]
+        figures: Dict[str, Any] = self._ask("client", ["prove", model, str(version), *options])
         return figures
 
     def _builder(self, args: List[str]) -> Any:

@@ -65,7 +65,9 @@ def everything(settings: Settings, runtime: str, device: str) -> Iterator[Findin
     if choice.runtime == "native":
         for name in volume.models(settings.models_dir):
             for line in volume.strays(settings.models_dir, name):
-                yield Finding("repository", "warn", line, "Triton takes every entry there for a model or a version")
+                yield Finding(
+                    "repository", "warn", line, "Triton takes every entry there for a model or a version"
+                )
 
 
 def unused(findings: Iterable[Finding], why: str) -> Iterator[Finding]:

@@ -186,10 +186,10 @@ def _volume(settings: Settings) -> Finding:
     name = f"{compose.project(settings)}_models"
     mountpoint = ask(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name])
     if mountpoint is None:
-        return Finding("models volume", "ok", f"{name} is made at the first start")
+        return Finding("Docker volume", "ok", f"{name} is made at the first start")
     owner = _owner(Path(mountpoint), name)
     return Finding(
-        "models volume",
+        "Docker volume",
         "fail" if owner not in (None, 1000) else "ok",
         f"{name} belongs to user {'1000' if owner is None else owner}",
         "the containers run as user 1000: docker run --rm --user 0 --entrypoint chown --volume "

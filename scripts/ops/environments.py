@@ -19,7 +19,9 @@ from ops.settings import ROOT
 PYTHONS = ((3, 10), (3, 13))  # what the lock files are resolved for
 FOLDER = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs").absolute()  # children run in other folders
 # Disk of each environment in MiB, measured on CPython 3.11; the first is nearly all TensorFlow.
-DISK_MIB = {"builder": 1700, "triton": 300, "client": 150, "scripts": 20, "tests": 700}
+DISK_MIB = {"builder": 1700, "triton": 300, "client": 150, "perf": 250, "scripts": 20, "tests": 700}
+# Where a component's lock file is, when not in the folder of its name.
+_LOCKS = {"perf": "client/bench"}
 
 
 def parts(device: str) -> List[str]:
@@ -129,7 +131,7 @@ def _start(part: str) -> subprocess.Popen[bytes]:
                 sys.executable if outer else str(python(part)), *target, "install",
                 # The lock files are complete: --no-deps, so that nothing unpinned can come in.
                 "--no-deps", "--require-hashes", "--no-input", "--disable-pip-version-check",
-                "-r", str(ROOT / part / "requirements.txt"),
+                "-r", str(_lock_file(part)),
             ],
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -152,8 +154,12 @@ def _log(part: str) -> Path:
     return FOLDER / f"{part}.log"
 
 
+def _lock_file(part: str) -> Path:
+    return ROOT / _LOCKS.get(part, part) / "requirements.txt"
+
+
 def _hash(part: str) -> str:
-    lock = (ROOT / part / "requirements.txt").read_bytes()
+    lock = _lock_file(part).read_bytes()
     return hashlib.sha256(lock + sys.version.encode() + sys.executable.encode()).hexdigest()
 
 

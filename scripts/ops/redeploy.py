@@ -38,7 +38,7 @@ def main(argv: List[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./scripts/redeploy",
-        description="Build what changed and make it live; on any failure the old release stays or comes back.",
+        description="Build what changed and make it live; on any failure the old release stays.",
     )
     parser.add_argument(
         "--model", nargs="+", action="append", default=[], metavar="NAME|FILE",

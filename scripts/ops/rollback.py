@@ -33,6 +33,7 @@ def main(argv: List[str]) -> int:
     with oplock.held(settings, f"rollback of {args.model}"):
         change = Change(runtime, settings)
         change.settle()
-        row = change.flip([*command, *(["--force"] if args.force else [])])
+        stale = runtime.server.reason(args.model, args.to) if args.to is not None else ""
+        row = change.flip([*command, *(["--force"] if args.force else [])], stale=stale)
     print(f"{row['model']}: release {row['version']} is live")
     return 0

@@ -61,7 +61,9 @@ def manifest(models_dir: Path, model: str, version: int) -> Optional[Dict[str, A
 def models(models_dir: Path) -> List[str]:
     """Every model that has releases, and every entry of the repository: Triton takes each for a model."""
     folders = (models_dir / "releases", models_dir / "repository")
-    return sorted({p.name for f in folders if f.is_dir() for p in f.iterdir() if p.is_dir() or p.is_symlink()})
+    return sorted(
+        {p.name for f in folders if f.is_dir() for p in f.iterdir() if p.is_dir() or p.is_symlink()}
+    )
 
 
 def strays(models_dir: Path, model: str) -> List[str]:

@@ -32,7 +32,8 @@ def main() -> None:
     wheel = cpu_server._wheel()
     assert wheel is not None
     binary = str(wheel / "bin" / "tritonserver")
-    Path(binary).chmod(0o755)
+    if not os.access(binary, os.X_OK):
+        Path(binary).chmod(0o755)
     os.environ["LD_LIBRARY_PATH"] = cpu_server.library_path(wheel)
     args = sys.argv[1:]
     if "--help" not in args:

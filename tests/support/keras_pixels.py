@@ -35,7 +35,9 @@ def main(out: str, height: int, width: int, files: list[str]) -> None:
         name = Path(file).name
         arrays[f"pixels/{name}"] = pixels
         for mode in ("caffe", "torch", "tf"):
-            arrays[f"{mode}/{name}"] = keras.applications.imagenet_utils.preprocess_input(pixels.copy(), mode=mode)
+            arrays[f"{mode}/{name}"] = keras.applications.imagenet_utils.preprocess_input(
+                pixels.copy(), mode=mode
+            )
     np.savez(out, **arrays)
 
 

@@ -30,7 +30,10 @@ class Expected:
     def scores(self, version: str, x: np.ndarray) -> np.ndarray:
         if version not in self._known:
             with np.load(self._folder / version / "golden.npz") as npz:
-                a, b = npz["input.x"].ravel()[:2].astype(float), npz["output.scores"].ravel()[:2].astype(float)
+                a, b = (
+                    npz["input.x"].ravel()[:2].astype(float),
+                    npz["output.scores"].ravel()[:2].astype(float),
+                )
             factor = (b[1] - b[0]) / (a[1] - a[0])
             self._known[version] = (factor, b[0] - a[0] * factor)
         factor, offset = self._known[version]
@@ -86,7 +89,9 @@ class Grpc:
         return answer.get_response().model_version, answer.as_numpy("scores")
 
 
-def client(protocol: str, port: int, expected: Expected, seed: int, tally: Counter[str], errors: list[str]) -> None:
+def client(
+    protocol: str, port: int, expected: Expected, seed: int, tally: Counter[str], errors: list[str]
+) -> None:
     connection = Http(port) if protocol == "http" else Grpc(port)
     rng = np.random.default_rng(seed)
     while not stop.is_set():

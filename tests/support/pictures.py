@@ -49,7 +49,9 @@ def write_strange(folder: Path) -> dict[str, str]:
     save("plain.jpg", plain(300, 200, RED), "red", quality=95)
     save("plain.png", plain(300, 200, GREEN), "green")
     save("plain.webp", plain(300, 200, BLUE), "blue", lossless=True)
-    cmyk = Image.merge("CMYK", [Image.new("L", (90, 60), v) for v in (255, 255, 0, 0)])  # cyan and magenta ink
+    cmyk = Image.merge(
+        "CMYK", [Image.new("L", (90, 60), v) for v in (255, 255, 0, 0)]
+    )  # cyan and magenta ink
     save("cmyk.jpg", cmyk, "blue", quality=95)
     save("palette.png", plain(80, 80, GREEN).convert("P", palette=Image.Palette.ADAPTIVE), "green")
     alpha = plain(80, 80, (*RED, 255))
@@ -91,7 +93,12 @@ def bomb(width: int, height: int) -> bytes:
 
 
 def write_colours(
-    folder: Path, *, name: str = "colours", side: int = 32, client_preprocessing: str = "", dtype: str = "UINT8"
+    folder: Path,
+    *,
+    name: str = "colours",
+    side: int = 32,
+    client_preprocessing: str = "",
+    dtype: str = "UINT8",
 ) -> Path:
     """A spec whose model scores red, green and blue by their mean over [side, side, 3] pixels.
 
@@ -127,4 +134,3 @@ def write_colours(
     }
     scores = pixels.astype(np.float32).mean(axis=(1, 2))
     return write_model(folder, name, graph, {"pixels": pixels}, {"scores": scores}, spec, "")
-

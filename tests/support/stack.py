@@ -80,7 +80,14 @@ class Load:
     def __init__(self, http: int, grpc: int, models_dir: Path, clients: int = 8) -> None:
         python = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs") / "tests" / "bin" / "python3"
         self._argv = [
-            [str(python), str(ROOT / "tests/support/load.py"), protocol, str(port), str(models_dir), str(clients)]
+            [
+                str(python),
+                str(ROOT / "tests/support/load.py"),
+                protocol,
+                str(port),
+                str(models_dir),
+                str(clients),
+            ]
             for protocol, port in (("http", http), ("grpc", grpc))
         ]
         self._processes: list[subprocess.Popen[str]] = []

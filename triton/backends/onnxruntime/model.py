@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Union
 
 import numpy as np
-import onnxruntime as ort
+import session
 import triton_python_backend_utils as pb
 
 # Triton 2.51 marks a DLPack capsule as consumed under a name that NumPy does not know ("used_dlpack");
@@ -25,18 +24,6 @@ import triton_python_backend_utils as pb
 _CONSUMED = b"used_dltensor"
 _set_name = ctypes.pythonapi.PyCapsule_SetName
 _set_name.argtypes = [ctypes.py_object, ctypes.c_char_p]
-
-
-def _cores() -> int:
-    """The cores this process may use: its affinity, or the container's quota where that is less."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass  # no cgroup v2: no quota to respect
-    return cores
 
 
 def _tensor(name: str, array: np.ndarray) -> Any:
@@ -59,18 +46,10 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         self._inputs = [i["name"] for i in config["input"]]
         self._outputs = [o["name"] for o in config["output"]]
-        instances = sum(group["count"] for group in config["instance_group"])
-        parameters = config.get("parameters", {})
-        options = ort.SessionOptions()
-        # The parameter is called as in NVIDIA's onnxruntime backend.
-        threads = parameters.get("intra_op_thread_count", {}).get("string_value")
-        options.intra_op_num_threads = int(threads) if threads else max(1, _cores() // instances)
         file = Path(args["model_repository"]) / args["model_version"] / config["default_model_filename"]
-        self._session = ort.InferenceSession(
-            self.model(file, config), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = session.load(self.model(file, config), config)
 
-    def model(self, file, config):
+    def model(self, file: Path, config: Dict[str, Any]) -> Union[str, bytes]:  # noqa: ARG002
         """What onnxruntime is to load: a path, or the model's bytes."""
         return str(file)
 

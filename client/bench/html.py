@@ -1,0 +1,153 @@
+"""report.html: one file that needs nothing else, to be read beside results.json."""
+
+from __future__ import annotations
+
+from html import escape
+
+from client.bench import svg
+from client.bench.perf import PARTS, Point
+from client.bench.results import Results
+
+_STYLE = """
+:root{--ink:#1b1f24;--soft:#59636e;--rule:#d9dee3;--page:#fff;--card:#f6f8fa;
+--c0:#0b62d6;--c1:#d1570b;--c2:#1a7f47;--c3:#8a3ffc;--c4:#b3261e;--c5:#00808a;--c6:#946200;--c7:#5b6b7a}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5b1;--rule:#343b43;--page:#12161b;--card:#1a2027;
+--c0:#5ea0ff;--c1:#ff9b54;--c2:#4cc581;--c3:#bb8cff;--c4:#ff7b72;--c5:#3fc6cf;--c6:#d9a93a;--c7:#94a3b3}}
+*{box-sizing:border-box}body{margin:0 auto;max-width:1220px;padding:24px;background:var(--page);color:var(--ink);
+font:15px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:0 0 6px}p{margin:0 0 10px}.soft{color:var(--soft)}
+.grid2{display:grid;grid-template-columns:repeat(auto-fit,minmax(480px,1fr));gap:16px;margin:16px 0}
+section{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:14px 16px;min-width:0}
+.warn{background:#fff3cd;color:#5c4400;border:1px solid #e0c25c;border-radius:8px;padding:8px 12px}
+.head{display:grid;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));gap:10px;margin:14px 0}
+.head div{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:8px 12px}
+.head b{display:block;font-size:16px;font-variant-numeric:tabular-nums}.head span{color:var(--soft);font-size:13px}
+svg{width:100%;height:auto;display:block}.grid{stroke:var(--rule)}.tick,.axis,.tag{fill:var(--soft);font-size:11px}
+.axis{font-size:12px}.tag{font-size:10px}.end{text-anchor:end}.mid{text-anchor:middle}
+.line{fill:none;stroke-width:2}.hollow{fill:var(--card);stroke-width:2}.reference{stroke:var(--ink);stroke-dasharray:4 3}
+.legend span{margin-right:14px;white-space:nowrap;font-size:13px}
+.legend i{display:inline-block;width:11px;height:11px;border-radius:2px;margin-right:5px}
+table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums}
+th,td{text-align:right;padding:3px 8px;border-bottom:1px solid var(--rule)}th:first-child,td:first-child{text-align:left}
+code{font-size:12px;overflow-wrap:anywhere}details{margin:8px 0}
+""" + "".join(
+    f".line.c{n},.hollow.c{n}{{stroke:var(--c{n})}}.solid.c{n},.bar.c{n}{{fill:var(--c{n})}}"
+    f".legend i.c{n}{{background:var(--c{n})}}"
+    for n in range(8)
+)
+
+
+def render(results: Results) -> str:
+    """The whole page."""
+    facts = results.facts
+    title = f"{facts['model']} version {facts['version']}"
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width,initial-scale=1'>"
+        f"<title>bench: {escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{escape(title)}: served against local</h1>",
+        f"<p class='soft'>{escape(_measured_on(results))}</p>",
+    ]
+    if facts["untrained"]:
+        parts.append(f"<p class='warn'>Weights: {escape(facts['weights'])}. Speed is that of the real model, answers are not.</p>")
+    parts.append("<div class='head'>")
+    parts += [f"<div><span>{escape(k)}</span><b>{escape(v)}</b></div>" for k, v in results.headline()]
+    parts.append("</div><div class='grid2'>")
+    parts += [_curves(results), _time(results), _ratios(results)]
+    parts += [_percentiles(results, way, batch) for way, batch in _groups(results)]
+    parts.append("</div>")
+    parts += [_table(results), _details(results), "</body></html>"]
+    return "".join(parts)
+
+
+def _measured_on(results: Results) -> str:
+    facts, machine = results.facts, results.facts["machine"]
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
+    gpus = ", ".join(machine["gpus"])
+    tools = f"Triton {facts['versions']['triton']}, {facts['baseline']}, {facts['versions']['perf_analyzer']}"
+    return f"{facts['when']} on {where}{', ' + gpus if gpus else ''}. {tools}. Client on the same host."
+
+
+def _groups(results: Results) -> list[tuple[str, int]]:
+    return list(dict.fromkeys((p.way, p.batch) for p in results.points))
+
+
+def _of(results: Results, way: str, batch: int) -> list[Point]:
+    return sorted((p for p in results.points if (p.way, p.batch) == (way, batch)), key=lambda p: p.concurrency)
+
+
+def _hint(p: Point) -> str:
+    stable = "" if p.stable else " (unstable)"
+    return (
+        f"{p.way}, batch {p.batch}, {p.concurrency} clients{stable}: {p.images_per_s:.1f} images/s, "
+        f"p50 {p.p50:.2f} ms, p95 {p.p95:.2f} ms, p99 {p.p99:.2f} ms"
+    )
+
+
+def _curves(results: Results) -> str:
+    series = []
+    for n, (way, batch) in enumerate(_groups(results)):
+        marks = [
+            svg.Mark(p.images_per_s, p.p99, _hint(p), p.stable, str(p.concurrency)) for p in _of(results, way, batch)
+        ]
+        series.append(svg.Series(f"{way}, batch {batch}", n % 8, marks))
+    plot = svg.lines(series, x="images/s", y="p99 of a request, ms")
+    legend = svg.legend([(s.name, s.colour) for s in series])
+    note = "Numbers are clients; hollow marks never became stable."
+    return f"<section><h2>Throughput against latency</h2>{legend}{plot}<p class='soft'>{note}</p></section>"
+
+
+def _percentiles(results: Results, way: str, batch: int) -> str:
+    points = _of(results, way, batch)
+    series = [
+        svg.Series(name, colour, [svg.Mark(n, getattr(p, name), _hint(p), p.stable) for n, p in enumerate(points)])
+        for name, colour in (("p50", 2), ("p95", 6), ("p99", 4))
+    ]
+    plot = svg.lines(series, x="clients", y="ms", categories=[str(p.concurrency) for p in points], height=230)
+    legend = svg.legend([(s.name, s.colour) for s in series])
+    return f"<section><h2>Latency by clients: {escape(way)}, batch {batch}</h2>{legend}{plot}</section>"
+
+
+def _time(results: Results) -> str:
+    colours = {name: n for n, name in enumerate(PARTS.values())} | {"local": 7}
+    rows = []
+    for p in results.single():
+        rows.append(svg.Bar(p.way, list(p.parts.items()), f"{sum(p.parts.values()):.2f}"))
+    base = results.base(results.single()[0].batch)
+    rows.append(svg.Bar(f"local {results.facts['baseline'].split()[0]}", [("local", base.p50)], f"{base.p50:.2f}"))
+    legend = svg.legend(list(colours.items()))
+    plot = svg.bars(rows, unit="ms, mean of a request (local: median)", colours=colours)
+    return f"<section><h2>Where a request's time goes, 1 client</h2>{legend}{plot}</section>"
+
+
+def _ratios(results: Results) -> str:
+    rows = [svg.Bar(what, [("ratio", ratio)], f"{ratio:.3f}") for what, ratio in results.ratios()]
+    plot = svg.bars(rows, unit="served / local", colours={"ratio": 0}, reference=1.0)
+    turns = "Measured in turns with the baseline. " if results.latency else ""
+    note = f"{turns}Latency: lower is better; images/s: higher is."
+    return f"<section><h2>Served over local</h2>{plot}<p class='soft'>{note}</p></section>"
+
+
+def _table(results: Results) -> str:
+    head = ["", "images/s", "p50 ms", "p95 ms", "p99 ms", *PARTS.values()]
+    rows = [
+        [f"local, batch {f.batch}", f"{f.images_per_s:,.1f}", f"{f.p50:.2f}", "", f"{f.p99:.2f}", *[""] * len(PARTS)]
+        for f in results.local
+    ]
+    for p in results.points:
+        name = f"{p.way}, batch {p.batch}, {p.concurrency} clients{'' if p.stable else ' (unstable)'}"
+        figures = [f"{p.images_per_s:,.1f}", f"{p.p50:.2f}", f"{p.p95:.2f}", f"{p.p99:.2f}"]
+        rows.append([name, *figures, *(f"{v:.2f}" for v in p.parts.values())])
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    heading = "".join(f"<th>{escape(c)}</th>" for c in head)
+    return f"<section><h2>Every point</h2><table><tr>{heading}</tr>{body}</table></section>"
+
+
+def _details(results: Results) -> str:
+    facts = results.facts
+    lines = [f"{k}: {v}" for k, v in facts["versions"].items()] + [f"weights: {facts['weights']}"]
+    lines += [f"engine: {facts['engine']}", f"system: {facts['machine']['system']}"]
+    commands = [" ".join(f.command) for f in results.local[:1]] + [" ".join(p.command) for p in results.points]
+    listed = "".join(f"<li>{escape(x)}</li>" for x in lines)
+    asked = "".join(f"<li><code>{escape(c)}</code></li>" for c in commands)
+    return f"<details><summary>Versions and command lines</summary><ul>{listed}</ul><ol>{asked}</ol></details>"

@@ -1,0 +1,80 @@
+"""Served against local, one request at a time: the same model, threads and inputs, in one run.
+
+Rounds of direct onnxruntime, gRPC and HTTP requests take turns, so that a machine that is busy for a
+while is busy for all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from client import Model
+from client.bench.local import Local
+from client.release import Release
+
+_ROUND = 10  # requests of one way before the next has its turn
+_WARM = 5
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One way's latencies in milliseconds, and its median over the direct one's."""
+
+    way: str
+    requests: int
+    p50: float
+    p95: float
+    p99: float
+    ratio: float
+
+
+def measure(
+    release: Release, local: Local, urls: dict[str, str], *, requests: int, batch: int, shared_memory: str
+) -> list[Latency]:
+    """Measure ``requests`` requests of ``batch`` samples for each way, direct first.
+
+    Args:
+        urls: of each protocol, by its name.
+
+    Raises:
+        ClientError: the server or the baseline does not answer.
+    """
+    inputs, _ = release.golden()
+    rows = np.arange(batch) % len(next(iter(inputs.values())))
+    feed = {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}
+    models = {
+        way: Model(release.model, url=url, version=release.version, shared_memory=shared_memory)
+        for way, url in urls.items()
+    }
+
+    def served(model: Model, count: int) -> list[float]:
+        seconds = []
+        for _ in range(count):
+            began = time.perf_counter()
+            model.infer(feed)
+            seconds.append(time.perf_counter() - began)
+        return seconds
+
+    seconds: dict[str, list[float]] = {"onnxruntime": [], **{way: [] for way in models}}
+    try:
+        local.run(batch, _WARM)
+        for model in models.values():
+            served(model, _WARM)
+        for start in range(0, requests, _ROUND):
+            count = min(_ROUND, requests - start)
+            seconds["onnxruntime"] += local.run(batch, count)
+            for way, model in models.items():
+                seconds[way] += served(model, count)
+    finally:
+        for model in models.values():
+            model.close()
+    base = float(np.median(seconds["onnxruntime"]))
+    return [_figures(way, values, base) for way, values in seconds.items()]
+
+
+def _figures(way: str, seconds: list[float], base: float) -> Latency:
+    p50, p95, p99 = (float(p) * 1e3 for p in np.percentile(seconds, (50, 95, 99)))
+    return Latency(way, len(seconds), p50, p95, p99, p50 / (base * 1e3))

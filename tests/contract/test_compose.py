@@ -1,0 +1,196 @@
+"""The Compose files, the Dockerfiles and .env read as data: what can be known without an engine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ops.choose import OLDEST_COMPOSE, OLDEST_ENGINE, base_images
+from ops.compose import CPU_FILE, DEVICE_LABEL
+from ops.settings import load
+from support.stack import ROOT
+
+DOCKERFILES = ("builder/Dockerfile", "client/Dockerfile", "triton/Dockerfile", "triton/Dockerfile.cpu")
+KNOB = re.compile(r"\$\{(\w+)")
+
+
+class Loader(yaml.SafeLoader):
+    """Compose's own tags: `!reset` takes something away."""
+
+
+Loader.add_constructor("!reset", lambda _loader, _node: "RESET")
+
+
+def read(name: str) -> dict[str, Any]:
+    return dict(yaml.load((ROOT / name).read_text(), Loader))  # noqa: S506  (a SafeLoader)
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    return dict(read("compose.yaml")["services"])
+
+
+@pytest.fixture(scope="module")
+def defaults() -> dict[str, str]:
+    lines = (ROOT / ".env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_three_services_each_with_its_profile(services: dict[str, Any], defaults: dict[str, str]) -> None:
+    profiles = {name: service["profiles"] for name, service in services.items()}
+    assert profiles == {"builder": ["build"], "triton": ["serve"], "client": ["smoke"]}
+    assert defaults["COMPOSE_PROFILES"] == "build,serve,smoke", "a plain `docker compose up` runs all three"
+    assert set(read(CPU_FILE)["services"]) <= set(services)
+
+
+def test_every_service_is_hardened_and_limited(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["user"] == "1000:1000", name
+        assert service["read_only"] is True
+        assert service["init"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["mem_limit"]
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+        assert any(mount.startswith("/tmp:") and "uid=1000" in mount for mount in service["tmpfs"])  # noqa: S108
+        assert not {"privileged", "cap_add", "network_mode", "pid", "ipc"} & set(service)
+
+
+def test_the_gpu_goes_to_builder_and_server_and_the_cpu_file_takes_it_back(services: dict[str, Any]) -> None:
+    cpu = read(CPU_FILE)["services"]
+    for name in ("builder", "triton"):
+        [device] = services[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+        assert cpu[name]["deploy"] == "RESET"
+    assert "deploy" not in services["client"]
+    assert "nvcr.io" not in (ROOT / CPU_FILE).read_text()
+    assert services["triton"]["labels"][DEVICE_LABEL] == "gpu"
+    assert cpu["triton"]["labels"][DEVICE_LABEL] == "cpu"
+
+
+def test_one_tag_drives_both_nvidia_images(services: dict[str, Any]) -> None:
+    for name, knob, image in (
+        ("builder", "TENSORRT_IMAGE", "tensorrt"),
+        ("triton", "TRITON_IMAGE", "tritonserver"),
+    ):
+        base = services[name]["build"]["args"]["BASE_IMAGE"]
+        assert base == "${%s:-nvcr.io/nvidia/%s:${NGC_TAG:-22.11}-py3}" % (knob, image)  # noqa: UP031  (braces)
+        assert services[name]["image"].endswith(":${NGC_TAG:-22.11}")
+
+
+def test_only_the_builder_writes_the_volume(services: dict[str, Any]) -> None:
+    assert "models:/models" in services["builder"]["volumes"]
+    assert services["triton"]["volumes"] == ["models:/models:ro"]
+    assert services["client"]["volumes"] == ["models:/models:ro"]
+
+
+def test_the_order_of_things(services: dict[str, Any]) -> None:
+    assert services["triton"]["depends_on"] == {
+        "builder": {"condition": "service_completed_successfully", "required": False}
+    }
+    assert services["client"]["depends_on"] == {"triton": {"condition": "service_healthy", "required": False}}
+    assert services["triton"]["restart"] == "unless-stopped"
+    assert "restart" not in services["builder"]
+    assert services["triton"]["healthcheck"]["test"] == ["CMD", "python3", "/opt/triton/health.py"]
+
+
+def test_ports_stay_on_this_machine_unless_told_otherwise(
+    services: dict[str, Any], defaults: dict[str, str]
+) -> None:
+    assert defaults["BIND_ADDRESS"] == "127.0.0.1"
+    targets = {}
+    for port in services["triton"]["ports"]:
+        assert port.startswith("${BIND_ADDRESS:-127.0.0.1}:")
+        knob, target = re.fullmatch(r".*:\$\{(\w+):-(?:\d+)\}:(\d+)", port).groups()  # type: ignore[union-attr]
+        targets[knob] = target
+        assert defaults[knob] == target
+    assert targets == {"HTTP_PORT": "8000", "GRPC_PORT": "8001", "METRICS_PORT": "8002"}
+
+
+def test_docker_waits_longer_than_triton_drains(defaults: dict[str, str], services: dict[str, Any]) -> None:
+    assert int(defaults["STOP_GRACE_SECS"]) > int(defaults["EXIT_TIMEOUT_SECS"])
+    assert services["triton"]["stop_grace_period"] == "${STOP_GRACE_SECS:-45}s"
+    patience = 3 * int(defaults["UNHEALTHY_AFTER"])
+    assert services["triton"]["healthcheck"]["interval"] == "3s"
+    assert patience > int(defaults["POLL_SECS"]), "a release is not seen before the next poll"
+
+
+def test_every_knob_is_in_env_and_its_default_is_the_files(defaults: dict[str, str]) -> None:
+    text = (ROOT / "compose.yaml").read_text() + (ROOT / CPU_FILE).read_text()
+    used = {
+        line for part in text.splitlines() if not part.lstrip().startswith("#") for line in KNOB.findall(part)
+    }
+    assert used <= set(defaults), "each knob of the Compose files has its line in .env"
+    for knob, default in re.findall(r"\$\{(\w+):-([^${}]*)\}", text):
+        if defaults[knob]:
+            assert defaults[knob] == default, f"{knob}: .env and the Compose files differ"
+
+
+def test_every_knob_says_why() -> None:
+    lines = (ROOT / ".env").read_text().splitlines()
+    explained = False
+    for line in lines:
+        if not line:
+            explained = False
+        elif line.startswith("#"):
+            explained = True
+        else:
+            assert explained, f"{line}: no line of why above it"
+
+
+def test_scripts_know_the_same_bases(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load({"TENSORRT_IMAGE": "", "TRITON_IMAGE": "", "PYTHON_IMAGE": "", "NGC_TAG": "24.08"})
+    python = services["client"]["build"]["args"]["BASE_IMAGE"].partition(":-")[2].rstrip("}")
+    assert base_images(settings, "cpu") == [python]
+    assert base_images(settings, "gpu") == [
+        "nvcr.io/nvidia/tensorrt:24.08-py3",
+        "nvcr.io/nvidia/tritonserver:24.08-py3",
+        python,
+    ]
+    cpu = read(CPU_FILE)["services"]
+    assert {cpu[n]["build"]["args"]["BASE_IMAGE"] for n in ("builder", "triton")} == {
+        services["client"]["build"]["args"]["BASE_IMAGE"]
+    }
+
+
+def test_one_oldest_engine_and_compose() -> None:
+    engine, compose = (".".join(map(str, v)) for v in (OLDEST_ENGINE, OLDEST_COMPOSE))
+    assert f"Docker Engine {engine} and Compose {compose} or newer" in (ROOT / "compose.yaml").read_text()
+    ci = (ROOT / ".ci" / "engine").read_text()
+    assert f"ENGINE_MIN={engine}\nCOMPOSE_MIN={compose}\n" in ci
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_dockerfiles(name: str) -> None:
+    text = (ROOT / name).read_text()
+    instructions = [line for line in text.splitlines() if line and not line.startswith(("#", " "))]
+    assert instructions[0].startswith("ARG BASE_IMAGE="), "one build argument names the base, with a default"
+    assert {line.split()[1] for line in instructions if line.startswith("FROM")} == {"${BASE_IMAGE}"}
+    assert not text.startswith("# syntax"), "that would be fetched from a registry"
+    assert "USER 1000:1000" in instructions
+    assert [line for line in instructions if line.startswith("ENTRYPOINT")]
+    assert "install -d -o 1000 -g 1000 /models /models/repository" in text
+    assert "org.opencontainers.image.title" in text
+    for part in text.split("\nRUN ")[1:]:
+        if "pip install" in part:
+            assert "--require-hashes" in part
+            assert "--no-deps" in part
+            assert "--mount=type=cache" in part
+            assert part.count("--mount=type=secret") == 2
+    assert not re.search(r"^(ENV|ARG) .*(PIP_|INDEX|PROXY|CERT)", text, re.MULTILINE)
+
+
+def test_a_build_sees_only_what_images_hold() -> None:
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert kept == ["builder", "client", "triton"]
+    sources = {
+        s
+        for name in DOCKERFILES
+        for s in re.findall(r"^COPY (?!--from)(.+)$", (ROOT / name).read_text(), re.M)
+    }
+    for source in sources:
+        for word in source.split()[:-1]:
+            assert Path(word).parts[0] in kept

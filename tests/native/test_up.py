@@ -1,0 +1,171 @@
+"""``up``, ``status`` and ``down`` as an operator meets them, good days and bad."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.models import write_scale
+from support.stack import Stack
+
+
+def test_up_twice_builds_once_and_serves_on_three_ports(stack: Stack, tmp_path: Path) -> None:
+    spec = write_scale(tmp_path / "spec", weights="untrained")
+    first = stack.up(spec)
+    assert "building release 1" in first.stderr
+    began = time.monotonic()
+    second = stack.up(spec)
+    assert time.monotonic() - began < 10
+    assert "nothing is built" in second.stderr
+    assert "building" not in second.stderr
+    for port, path, words in (
+        (stack.http, "/v2/models/scale/versions/1/ready", ""),
+        (stack.metrics, "/metrics", "nv_inference_count"),
+    ):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            assert words in answer.read().decode()
+    status = stack.status()
+    assert status["server"]["state"] == "running"
+    assert status["server"]["version"] == "2.51.0"
+    model = status["models"][0]
+    assert (model["live"], model["ready"], model["releases"]) == (1, True, [1])
+
+
+def test_untrained_weights_are_named_wherever_one_looks(stack: Stack, tmp_path: Path) -> None:
+    done = stack.up(write_scale(tmp_path / "spec", weights="untrained"))
+    assert "weights are untrained" in done.stderr  # the builder
+    assert "untrained" in done.stdout  # the smoke test and the last words
+    manifest = json.loads((stack.models_dir / "releases/scale/1/manifest.json").read_text())
+    assert manifest["weights"]["untrained"] is True
+    assert "untrained" in stack.run("status").stdout
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.http}/v2/models/scale/config", timeout=5) as answer:
+        assert json.load(answer)["parameters"]["weights"]["string_value"] == "untrained"
+
+
+def test_a_changed_spec_is_a_new_release_and_setting_it_back_needs_no_build(
+    stack: Stack, tmp_path: Path
+) -> None:
+    stack.up(write_scale(tmp_path / "a"))
+    stack.up(write_scale(tmp_path / "b", factor=3))
+    assert stack.status()["models"][0]["live"] == 2
+    done = stack.up(write_scale(tmp_path / "a"))
+    assert "release 1 is this very build; it goes live again" in done.stderr
+    assert stack.status()["models"][0]["live"] == 1
+
+
+def test_a_build_that_fails_leaves_what_is_served(stack: Stack, tmp_path: Path) -> None:
+    stack.up(write_scale(tmp_path / "good"))
+    bad = write_scale(tmp_path / "bad", factor=5)
+    golden = dict(np.load(bad.with_suffix(".npz")))
+    golden["output.scores"] = golden["output.scores"] + 1
+    np.savez(bad.with_suffix(".npz"), **golden)
+    done = stack.run("up", "--runtime", "native", "--device", "cpu", "--model", bad)
+    assert done.returncode == 1
+    assert "does not agree with the source model" in done.stderr
+    assert "max abs 1" in done.stderr
+    model = stack.status()["models"][0]
+    assert (model["live"], model["ready"], model["releases"]) == (1, True, [1])
+
+
+def test_a_taken_port_is_found_before_anything_is_built(stack: Stack, tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", stack.grpc))
+        holder.listen()
+        done = stack.run(
+            "up", "--runtime", "native", "--device", "cpu", "--model", write_scale(tmp_path / "s")
+        )
+    assert done.returncode == 1
+    assert f"port {stack.grpc} (GRPC_PORT)" in done.stderr
+    assert "building" not in done.stderr
+
+
+def test_other_settings_than_the_running_servers_are_refused(stack: Stack, tmp_path: Path) -> None:
+    spec = write_scale(tmp_path / "s")
+    stack.up(spec)
+    stack.env["HTTP_PORT"] = "1"
+    done = stack.run("up", "--runtime", "native", "--device", "cpu", "--model", spec)
+    stack.env["HTTP_PORT"] = str(stack.http)
+    assert done.returncode == 1
+    assert f"HTTP_PORT {stack.http}" in done.stderr
+    assert "./scripts/down" in done.stderr
+
+
+def test_a_server_that_cannot_start_is_reported_in_its_own_words(stack: Stack, tmp_path: Path) -> None:
+    stack.env["BIND_ADDRESS"] = "192.0.2.1"  # nobody's address (RFC 5737)
+    done = stack.run("up", "--runtime", "native", "--device", "cpu", "--model", write_scale(tmp_path / "s"))
+    assert done.returncode == 1
+    assert "192.0.2.1" in done.stderr or "Cannot assign" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_that_triton_refuses_is_reported_in_its_words(stack: Stack, tmp_path: Path) -> None:
+    spec = write_scale(tmp_path / "s")
+    stack.up(spec)
+    stack.stop()
+    engine = stack.models_dir / "repository/scale/1/model.onnx"
+    engine.write_bytes(b"damaged")
+    stack.env["BACKENDS_DIR"] = ""
+    done = stack.run("up", "--runtime", "native", "--device", "cpu", "--model", spec)
+    # The builder sees the damage first and builds anew.
+    assert done.returncode == 0, done.stderr
+    assert "release 1 is damaged" in done.stderr
+    assert stack.status()["models"][0]["live"] == 2
+
+
+def test_a_broken_second_model_does_not_take_the_first_down(stack: Stack, tmp_path: Path) -> None:
+    first, second = write_scale(tmp_path / "1", name="first"), write_scale(tmp_path / "2", name="second")
+    stack.up(first, second)
+    stack.stop()
+    (stack.models_dir / "repository/second/1/model.onnx").write_bytes(b"damaged")
+    done = stack.run("up", "--runtime", "native", "--device", "cpu", "--model", first)
+    assert done.returncode == 1
+    assert "second version 1" in done.stderr
+    states = {m["name"]: m for m in stack.status()["models"]}
+    assert states["first"]["ready"] is True
+    assert states["second"]["ready"] is False
+    assert states["second"]["reason"]
+
+
+def test_down_without_up_says_so_and_leaves_other_servers_alone(stack: Stack) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", stack.http))
+        other.listen()
+        done = stack.run("down")
+        assert (done.returncode, done.stdout.strip()) == (0, "nothing was running")
+
+
+def test_doctor_names_a_remedy_for_each_finding(stack: Stack) -> None:
+    done = stack.run("doctor", "--json")
+    findings = json.loads(done.stdout)
+    assert all(f["remedy"] for f in findings if f["level"] != "ok")
+    assert done.returncode == 0, done.stdout
+    stack.env["MODELS_DIR"] = "/proc/nowhere"
+    done = stack.run("doctor")
+    assert done.returncode == 1
+    assert "set MODELS_DIR" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("HTTP_PORT", "0"), ("GRPC_PORT", "http"), ("POLL_SECS", "-1"), ("METRICS_PORT", "99999")],
+)
+def test_a_wrong_knob_is_named_with_what_is_allowed(stack: Stack, name: str, value: str) -> None:
+    done = stack.run("status")
+    stack.env[name], before = value, stack.env[name]
+    done = stack.run("status")
+    stack.env[name] = before
+    assert done.returncode == 1
+    assert f'{name} is "{value}"' in done.stderr
+    assert "whole number from" in done.stderr
+
+
+def test_the_server_outlives_up_and_has_its_own_session(stack: Stack, tmp_path: Path) -> None:
+    stack.up(write_scale(tmp_path / "s"))
+    pid = stack.status()["server"]["pid"]
+    assert os.getsid(pid) == pid
