@@ -255,11 +255,11 @@ def test_thirty_kills_of_redeploy_leave_something_whole_live(stack: Stack, tmp_p
     rng = random.Random(seed)
     print(f"seed {seed}")
     stack.up(write_scale(tmp_path / "0"))
-    began = time.monotonic()
-    assert redeploy(stack, write_scale(tmp_path / "1", factor=3)).returncode == 0
-    seconds = time.monotonic() - began
     kept = {"old": 0, "new": 0}
     with loads(stack, clients=1) as load:
+        began = time.monotonic()
+        assert redeploy(stack, write_scale(tmp_path / "1", factor=3)).returncode == 0
+        seconds = time.monotonic() - began
         for n in range(30):
             before = live(stack)
             child = subprocess.Popen(
