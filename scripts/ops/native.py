@@ -152,7 +152,7 @@ class Native:
         else:
             argv = [str(ROOT / "triton" / "entrypoint")]
         say.progress(f"starting Triton on {', '.join(map(str, self._settings.ports.values()))}")
-        facts = {**self._settings.ports, "device": self.device, "poll_secs": self._settings.poll_secs}
+        facts = {**self._settings.ports, "device": self.device, "setup": self._setup}
         self.process.start(argv, env, facts)
 
     def _alive(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Protocol, Tuple
 
-from ops import compose, volume
+from ops import compose, environments, volume
 from ops.compose import Compose
 from ops.errors import OpsError
 from ops.native import Native
@@ -73,8 +73,12 @@ def current(settings: Settings, runtime: str = "auto") -> Runtime:
     Raises:
         OpsError: ``runtime`` is "docker" and no engine answers.
     """
-    native = Native(settings, "cpu", setup=True)
-    if runtime == "native" or (runtime == "auto" and native.process.state() is not None):
+    # A stopped stack of a machine that has no environments of ours was made with --no-setup.
+    native = Native(settings, "cpu", setup=environments.python("builder").exists())
+    running = native.process.state()
+    if running is not None:
+        native = Native(settings, running["device"], setup=running["setup"])
+    if runtime == "native" or (runtime == "auto" and running is not None):
         return native
     found = compose.traces(settings)
     if runtime == "docker" and found is None:

@@ -75,6 +75,12 @@ def test_no_setup_uses_the_interpreter_at_hand(gpu: Stack, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
     assert not (tmp_path / "none").exists()
     assert gpu.status()["models"][0]["engine"]["name"] == "tensorrt"
+    # What follows keeps to that interpreter and to the GPU.
+    done = gpu.run("redeploy", "--dry-run", "--model", write_scale(tmp_path / "other", factor=3))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "build a release after 1" in done.stdout
+    assert "engine" not in done.stdout
+    assert gpu.run("releases").returncode == 0
 
 
 def test_no_setup_names_what_is_missing(gpu: Stack, tmp_path: Path) -> None:
