@@ -49,7 +49,11 @@ def _task(name: str, where: address.Address, models_dir: Path | None, timeout: f
 
 
 async def _run(
-    args: argparse.Namespace, where: address.Address, work: task.Task, found: list[sources.Source], out: Results
+    args: argparse.Namespace,
+    where: address.Address,
+    work: task.Task,
+    found: list[sources.Source],
+    out: Results,
 ) -> int:
     progress = Progress(len(found))
     url = f"{where.protocol}://{where.host_port}"

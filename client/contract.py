@@ -56,7 +56,9 @@ class Contract:
         model = str(metadata["name"])
         max_batch = int(config.get("max_batch_size", 0))
         if max_batch < 1:
-            raise ContractError(f"{model} does not batch (max_batch_size {max_batch}); this client needs it to")
+            raise ContractError(
+                f"{model} does not batch (max_batch_size {max_batch}); this client needs it to"
+            )
         weights = config.get("parameters", {}).get("weights", {})
         return cls(
             model=model,
@@ -84,16 +86,24 @@ class Contract:
         """
         wanted = {t.name: t for t in self.inputs}
         if set(inputs) != set(wanted):
-            raise ContractError(f"{self.model} takes {_names(self.inputs)}; given were {', '.join(inputs) or 'none'}")
+            raise ContractError(
+                f"{self.model} takes {_names(self.inputs)}; given were {', '.join(inputs) or 'none'}"
+            )
         sizes = set()
         for name, array in inputs.items():
             tensor = wanted[name]
-            if not isinstance(array, np.ndarray) or array.dtype != tensor.numpy or array.shape[1:] != tensor.dims:
+            if (
+                not isinstance(array, np.ndarray)
+                or array.dtype != tensor.numpy
+                or array.shape[1:] != tensor.dims
+            ):
                 raise ContractError(f"{self.model} takes {tensor}; given was {_describe(array)}")
             sizes.add(len(array))
         if len(sizes) != 1 or not 1 <= min(sizes) <= self.max_batch:
             found = " and ".join(map(str, sorted(sizes)))
-            raise ContractError(f"{self.model} takes 1 to {self.max_batch} samples at once; given were {found}")
+            raise ContractError(
+                f"{self.model} takes 1 to {self.max_batch} samples at once; given were {found}"
+            )
         return {name: np.ascontiguousarray(array) for name, array in inputs.items()}
 
 

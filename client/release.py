@@ -99,7 +99,9 @@ def read(models_dir: Path, model: str, version: str) -> Release:
             weights=data["weights"]["description"],
             untrained=bool(data["weights"]["untrained"]),
             preprocessing={
-                e["name"]: Preprocessing.of(e["preprocessing"]) for e in contract["inputs"] if e["preprocessing"]
+                e["name"]: Preprocessing.of(e["preprocessing"])
+                for e in contract["inputs"]
+                if e["preprocessing"]
             },
             labels={e["name"]: folder / "model" / e["labels"] for e in contract["outputs"] if e["labels"]},
             engine=dict(data["engine"]),

@@ -94,7 +94,9 @@ class Csv:
         if answer.error:
             self._writer.writerow([name, "", "", "", "", answer.error, untrained])
         for rank, (number, score) in enumerate(answer.top, 1):
-            self._writer.writerow([name, rank, number, self._task.label(number), f"{score:.6g}", "", untrained])
+            self._writer.writerow(
+                [name, rank, number, self._task.label(number), f"{score:.6g}", "", untrained]
+            )
 
     def end(self) -> None:
         """Nothing is left to write."""

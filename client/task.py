@@ -125,7 +125,9 @@ def _tensors(contract: Contract, labelled: list[str]) -> tuple[Tensor, Tensor]:
     pictures = [t for t in contract.inputs if len(t.dims) == 3 and t.dims[2] in (1, 3) and t.dtype != "INT32"]
     if len(contract.inputs) != 1 or not pictures:
         found = "; ".join(map(str, contract.inputs))
-        raise ContractError(f"{contract.model} takes {found}: a picture is one input [n, height, width, 1 or 3]")
+        raise ContractError(
+            f"{contract.model} takes {found}: a picture is one input [n, height, width, 1 or 3]"
+        )
     scores = [t for t in contract.outputs if len(t.dims) == 1 and t.name in labelled]
     scores = scores or [t for t in contract.outputs if len(t.dims) == 1 and t.dims[0] > 1]
     if not scores:

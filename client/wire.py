@@ -35,7 +35,9 @@ _PASSING = ("has no available versions", "is not ready", "exiting", "in-flight",
 class Slot(Protocol):
     """Shared memory for one request's tensors (client.shm)."""
 
-    def lend(self, module: Any, inputs: Mapping[str, np.ndarray], outputs: list[str]) -> tuple[list[Any], list[Any]]:
+    def lend(
+        self, module: Any, inputs: Mapping[str, np.ndarray], outputs: list[str]
+    ) -> tuple[list[Any], list[Any]]:
         """Copy the inputs in; tritonclient's inputs and requested outputs that point there."""
 
     def take(self, answer: Any, name: str) -> np.ndarray:
@@ -265,12 +267,12 @@ def _error(protocol: str, address: str, e: Exception) -> ServerError:
         passing = "UNAVAILABLE" in status or status == "503" or any(p in message for p in _PASSING)
         return ServerError(f"{protocol} {address}: {message}", refused=not gone, again=passing)
     if isinstance(e, TimeoutError | asyncio.TimeoutError):
-        return ServerError(f"{protocol} {address}: no answer in time", remedy="is the server busy? ./scripts/status")
+        return ServerError(
+            f"{protocol} {address}: no answer in time", remedy="is the server busy? ./scripts/status"
+        )
     # gevent, geventhttpclient and aiohttp raise OSErrors and SSL errors of their own kinds.
     return ServerError(
         f"{protocol} {address}: {type(e).__name__}: {e}",
         remedy="is the server up? ./scripts/status",
         again=True,
     )
-
-

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from support.stack import Stack
+
+if TYPE_CHECKING:
+    from support.digits import Digits
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -26,7 +30,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> "Digits":
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     """The digits model, trained once (support/digits.py)."""
     from support import digits as module  # scikit-learn takes a while to import
 

@@ -54,7 +54,9 @@ def _executable(process: Path) -> str:
 
 def _unused() -> Set[Path]:
     old = time.time() - _YOUNG
-    regions = {p for p in _SHM.glob(_REGIONS) for uid, ctime in [_facts(p)] if uid == os.getuid() and ctime < old}
+    regions = {
+        p for p in _SHM.glob(_REGIONS) for uid, ctime in [_facts(p)] if uid == os.getuid() and ctime < old
+    }
     for process in Path("/proc").glob("[0-9]*"):
         if not regions:
             break

@@ -82,7 +82,12 @@ class Trtexec:
             return
         shapes = ",".join(f"{t.name}:{'x'.join(map(str, (batch, *t.dims)))}" for t in self._inputs)
         duration = max(3, round(seconds))
-        command = [self._program, f"--loadEngine={self._plan}", f"--shapes={shapes}", f"--duration={duration}"]
+        command = [
+            self._program,
+            f"--loadEngine={self._plan}",
+            f"--shapes={shapes}",
+            f"--duration={duration}",
+        ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         except (OSError, subprocess.TimeoutExpired) as e:

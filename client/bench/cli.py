@@ -39,7 +39,9 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m client.bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    one = commands.add_parser("latency", prog="./scripts/latency", help="one request at a time, served against local")
+    one = commands.add_parser(
+        "latency", prog="./scripts/latency", help="one request at a time, served against local"
+    )
     one.add_argument("--requests", type=positive, default=200, metavar="N", help="of each way (200)")
     one.add_argument("--batch", type=positive, default=1, metavar="N", help="samples in a request (1)")
     one.add_argument("--shared-memory", choices=("auto", "system", "off"), default="off")
@@ -47,13 +49,25 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(run=_latency)
     full = commands.add_parser("run", prog="./scripts/bench", help="the whole matrix, and a report")
     full.add_argument("--quick", action="store_true", help="fewer points, shorter windows: about two minutes")
-    full.add_argument("--way", nargs="+", choices=WAYS, help="protocols (grpc http; +shm: system shared memory)")
-    full.add_argument("--batch", nargs="+", type=positive, metavar="N", help="batch sizes (the profile's min and opt)")
-    full.add_argument("--concurrency", nargs="+", type=positive, metavar="N", help="clients (1 2 4 8 16)")
-    full.add_argument("--latency-budget-ms", type=float, metavar="MS", help="name the best point with a p99 within")
-    full.add_argument("--out", type=Path, metavar="DIR", help="a new folder (default: MODELS_DIR/bench/TIME-MODEL)")
     full.add_argument(
-        "--compare", nargs="+", type=Path, metavar="RUN", help="print what changed: against this run, or between two"
+        "--way", nargs="+", choices=WAYS, help="protocols (grpc http; +shm: system shared memory)"
+    )
+    full.add_argument(
+        "--batch", nargs="+", type=positive, metavar="N", help="batch sizes (the profile's min and opt)"
+    )
+    full.add_argument("--concurrency", nargs="+", type=positive, metavar="N", help="clients (1 2 4 8 16)")
+    full.add_argument(
+        "--latency-budget-ms", type=float, metavar="MS", help="name the best point with a p99 within"
+    )
+    full.add_argument(
+        "--out", type=Path, metavar="DIR", help="a new folder (default: MODELS_DIR/bench/TIME-MODEL)"
+    )
+    full.add_argument(
+        "--compare",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="print what changed: against this run, or between two",
     )
     full.add_argument("--perf-analyzer", metavar="FILE", help=argparse.SUPPRESS)
     full.add_argument("--libraries", default="", metavar="DIR", help=argparse.SUPPRESS)
@@ -73,7 +87,12 @@ def _latency(args: argparse.Namespace) -> int:
             chosen, local, urls, requests=args.requests, batch=args.batch, shared_memory=args.shared_memory
         )
     if args.json:
-        facts = {"model": chosen.model, "version": chosen.version, "batch": args.batch, "threads": local.threads}
+        facts = {
+            "model": chosen.model,
+            "version": chosen.version,
+            "batch": args.batch,
+            "threads": local.threads,
+        }
         print(json.dumps({**facts, "ways": [asdict(r) for r in rows]}, indent=2))
         return 0
     print(
@@ -89,12 +108,17 @@ def _latency(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     old = [results.load(path) for path in args.compare or []]
     if len(old) > 2:
-        raise ClientError(f"--compare takes one run, or two to compare with each other; given were {len(old)}")
+        raise ClientError(
+            f"--compare takes one run, or two to compare with each other; given were {len(old)}"
+        )
     if len(old) == 2:
         _print_table(results.compare(*old))
         return 0
     chosen, config, urls = _server(args)
-    folder = args.out or args.models_dir / "bench" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{chosen.model}"
+    folder = (
+        args.out
+        or args.models_dir / "bench" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{chosen.model}"
+    )
     try:
         folder.mkdir(parents=True)
     except OSError as e:
@@ -105,7 +129,9 @@ def _run(args: argparse.Namespace) -> int:
         perf = PerfAnalyzer(args.perf_analyzer, args.libraries, chosen, hosts, Path(work))
         facts = _facts(args, chosen, perf.version)
         if chosen.engine["name"] == "tensorrt":
-            found = _measure(plan, chosen, perf, Trtexec("trtexec", chosen, chosen.engine["file"]), urls, facts)
+            found = _measure(
+                plan, chosen, perf, Trtexec("trtexec", chosen, chosen.engine["file"]), urls, facts
+            )
         else:
             with Local(shlex.split(args.local), chosen, config) as local:
                 found = _measure(plan, chosen, perf, OnnxRuntime(local), urls, facts)
@@ -122,7 +148,12 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _measure(
-    plan: Plan, chosen: Release, perf: PerfAnalyzer, baseline: Baseline, urls: dict[str, str], facts: dict[str, Any]
+    plan: Plan,
+    chosen: Release,
+    perf: PerfAnalyzer,
+    baseline: Baseline,
+    urls: dict[str, str],
+    facts: dict[str, Any],
 ) -> results.Results:
     facts["baseline"] = f"{baseline.name} {baseline.version}"
     return run(plan, chosen, perf, baseline, urls, facts)
@@ -131,7 +162,10 @@ def _measure(
 def _server(args: argparse.Namespace) -> tuple[Release, dict[str, Any], dict[str, str]]:
     """The model, its configuration as served, and the URL of each protocol."""
     chosen = release.live(args.models_dir, [args.model] if args.model else None)[0]
-    urls = {protocol: f"{protocol}://{args.host}:{getattr(args, f'{protocol}_port')}" for protocol in ("grpc", "http")}
+    urls = {
+        protocol: f"{protocol}://{args.host}:{getattr(args, f'{protocol}_port')}"
+        for protocol in ("grpc", "http")
+    }
     wire = Wire("http", f"{args.host}:{args.http_port}", args.timeout)
     return chosen, wire.config(chosen.model, chosen.version), urls
 
@@ -149,7 +183,9 @@ def _plan(args: argparse.Namespace, chosen: Release) -> Plan:
     batches = args.batch or sorted({chosen.min_batch, opt})
     wrong = [b for b in batches if not chosen.min_batch <= b <= chosen.max_batch]
     if wrong:
-        raise ClientError(f"--batch {wrong[0]}: {chosen.model} takes {chosen.min_batch} to {chosen.max_batch}")
+        raise ClientError(
+            f"--batch {wrong[0]}: {chosen.model} takes {chosen.min_batch} to {chosen.max_batch}"
+        )
     return Plan(
         ways=args.way or ["grpc", "http"],
         batches=batches,

@@ -49,7 +49,9 @@ def render(results: Results) -> str:
         f"<p class='soft'>{escape(_measured_on(results))}</p>",
     ]
     if facts["untrained"]:
-        parts.append(f"<p class='warn'>Weights: {escape(facts['weights'])}. Speed is that of the real model, answers are not.</p>")
+        parts.append(
+            f"<p class='warn'>Weights: {escape(facts['weights'])}. Speed is that of the real model, answers are not.</p>"
+        )
     parts.append("<div class='head'>")
     parts += [f"<div><span>{escape(k)}</span><b>{escape(v)}</b></div>" for k, v in results.headline()]
     parts.append("</div><div class='grid2'>")
@@ -73,7 +75,9 @@ def _groups(results: Results) -> list[tuple[str, int]]:
 
 
 def _of(results: Results, way: str, batch: int) -> list[Point]:
-    return sorted((p for p in results.points if (p.way, p.batch) == (way, batch)), key=lambda p: p.concurrency)
+    return sorted(
+        (p for p in results.points if (p.way, p.batch) == (way, batch)), key=lambda p: p.concurrency
+    )
 
 
 def _hint(p: Point) -> str:
@@ -88,7 +92,8 @@ def _curves(results: Results) -> str:
     series = []
     for n, (way, batch) in enumerate(_groups(results)):
         marks = [
-            svg.Mark(p.images_per_s, p.p99, _hint(p), p.stable, str(p.concurrency)) for p in _of(results, way, batch)
+            svg.Mark(p.images_per_s, p.p99, _hint(p), p.stable, str(p.concurrency))
+            for p in _of(results, way, batch)
         ]
         series.append(svg.Series(f"{way}, batch {batch}", n % 8, marks))
     plot = svg.lines(series, x="images/s", y="p99 of a request, ms")
@@ -100,7 +105,9 @@ def _curves(results: Results) -> str:
 def _percentiles(results: Results, way: str, batch: int) -> str:
     points = _of(results, way, batch)
     series = [
-        svg.Series(name, colour, [svg.Mark(n, getattr(p, name), _hint(p), p.stable) for n, p in enumerate(points)])
+        svg.Series(
+            name, colour, [svg.Mark(n, getattr(p, name), _hint(p), p.stable) for n, p in enumerate(points)]
+        )
         for name, colour in (("p50", 2), ("p95", 6), ("p99", 4))
     ]
     plot = svg.lines(series, x="clients", y="ms", categories=[str(p.concurrency) for p in points], height=230)
@@ -114,7 +121,9 @@ def _time(results: Results) -> str:
     for p in results.single():
         rows.append(svg.Bar(p.way, list(p.parts.items()), f"{sum(p.parts.values()):.2f}"))
     base = results.base(results.single()[0].batch)
-    rows.append(svg.Bar(f"local {results.facts['baseline'].split()[0]}", [("local", base.p50)], f"{base.p50:.2f}"))
+    rows.append(
+        svg.Bar(f"local {results.facts['baseline'].split()[0]}", [("local", base.p50)], f"{base.p50:.2f}")
+    )
     legend = svg.legend(list(colours.items()))
     plot = svg.bars(rows, unit="ms, mean of a request (local: median)", colours=colours)
     return f"<section><h2>Where a request's time goes, 1 client</h2>{legend}{plot}</section>"
@@ -131,7 +140,14 @@ def _ratios(results: Results) -> str:
 def _table(results: Results) -> str:
     head = ["", "images/s", "p50 ms", "p95 ms", "p99 ms", *PARTS.values()]
     rows = [
-        [f"local, batch {f.batch}", f"{f.images_per_s:,.1f}", f"{f.p50:.2f}", "", f"{f.p99:.2f}", *[""] * len(PARTS)]
+        [
+            f"local, batch {f.batch}",
+            f"{f.images_per_s:,.1f}",
+            f"{f.p50:.2f}",
+            "",
+            f"{f.p99:.2f}",
+            *[""] * len(PARTS),
+        ]
         for f in results.local
     ]
     for p in results.points:
@@ -147,7 +163,11 @@ def _details(results: Results) -> str:
     facts = results.facts
     lines = [f"{k}: {v}" for k, v in facts["versions"].items()] + [f"weights: {facts['weights']}"]
     lines += [f"engine: {facts['engine']}", f"system: {facts['machine']['system']}"]
-    commands = [" ".join(f.command) for f in results.local[:1]] + [" ".join(p.command) for p in results.points]
+    commands = [" ".join(f.command) for f in results.local[:1]] + [
+        " ".join(p.command) for p in results.points
+    ]
     listed = "".join(f"<li>{escape(x)}</li>" for x in lines)
     asked = "".join(f"<li><code>{escape(c)}</code></li>" for c in commands)
-    return f"<details><summary>Versions and command lines</summary><ul>{listed}</ul><ol>{asked}</ol></details>"
+    return (
+        f"<details><summary>Versions and command lines</summary><ul>{listed}</ul><ol>{asked}</ol></details>"
+    )

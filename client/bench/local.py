@@ -33,7 +33,9 @@ class Local:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
         except OSError as e:
-            raise ClientError(f"the local baseline cannot be started: {' '.join(command)}: {e.strerror}") from e
+            raise ClientError(
+                f"the local baseline cannot be started: {' '.join(command)}: {e.strerror}"
+            ) from e
         facts = self._ask(
             {"model": str(file), "config": config, "golden": str(release.folder / "golden.npz")}
         )

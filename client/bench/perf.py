@@ -64,7 +64,9 @@ class PerfAnalyzer:
         ClientError: it does not start, with the loader's words.
     """
 
-    def __init__(self, program: str, libraries: str, release: Release, urls: dict[str, str], work: Path) -> None:
+    def __init__(
+        self, program: str, libraries: str, release: Release, urls: dict[str, str], work: Path
+    ) -> None:
         self._program = program
         self._release = release
         self._urls = urls
@@ -102,7 +104,9 @@ class PerfAnalyzer:
         assert point is not None  # noqa: S101  (only a criterion can fail to be met)
         return point
 
-    def _point(self, way: str, batch: int, concurrency: int, options: list[str], *, stable: bool) -> Point | None:
+    def _point(
+        self, way: str, batch: int, concurrency: int, options: list[str], *, stable: bool
+    ) -> Point | None:
         out = self._work / "point.csv"
         out.unlink(missing_ok=True)
         protocol, _, memory = way.partition("+")
@@ -121,14 +125,20 @@ class PerfAnalyzer:
             return None
         if done.returncode or not out.is_file():
             words = (done.stdout + done.stderr).strip().splitlines()[-3:]
-            raise ClientError(f"perf_analyzer failed ({done.returncode}): {' '.join(words)}\n  {' '.join(command)}")
+            raise ClientError(
+                f"perf_analyzer failed ({done.returncode}): {' '.join(words)}\n  {' '.join(command)}"
+            )
         return parse(out.read_text("utf-8"), way, batch, command, stable=stable)
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         try:
-            return subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=900, check=False)
+            return subprocess.run(
+                command, env=self._env, capture_output=True, text=True, timeout=900, check=False
+            )
         except (OSError, subprocess.TimeoutExpired) as e:
-            raise ClientError(f"perf_analyzer cannot be run: {e}", remedy="./scripts/bench installs it") from e
+            raise ClientError(
+                f"perf_analyzer cannot be run: {e}", remedy="./scripts/bench installs it"
+            ) from e
 
 
 def parse(text: str, way: str, batch: int, command: list[str], *, stable: bool) -> Point:

@@ -43,7 +43,9 @@ class Results:
 
     def within(self, budget_ms: float) -> Point | None:
         """The most images/s with a p99 of at most ``budget_ms``; None when no point keeps it."""
-        return max((p for p in self._trusted() if p.p99 <= budget_ms), key=lambda p: p.images_per_s, default=None)
+        return max(
+            (p for p in self._trusted() if p.p99 <= budget_ms), key=lambda p: p.images_per_s, default=None
+        )
 
     def single(self) -> list[Point]:
         """One client at the smallest batch, by way."""
@@ -64,7 +66,12 @@ class Results:
             rows.append((f"images/s, {self.saturation.concurrency} clients", self.saturation.ratio))
         else:
             best = self.best()
-            rows.append((f"images/s, {best.concurrency} clients", best.images_per_s / self.base(best.batch).images_per_s))
+            rows.append(
+                (
+                    f"images/s, {best.concurrency} clients",
+                    best.images_per_s / self.base(best.batch).images_per_s,
+                )
+            )
         return rows
 
     def headline(self) -> list[tuple[str, str]]:
@@ -75,12 +82,18 @@ class Results:
             ("local", f"{local.images_per_s:,.1f} images/s (batch {local.batch}, {self.facts['baseline']})"),
         ]
         for p in self.single():
-            rows.append((f"1 client, {p.way}", f"p50 {p.p50:.2f} ms, p99 {p.p99:.2f} ms (batch {p.batch}{_mark(p)})"))
+            rows.append(
+                (f"1 client, {p.way}", f"p50 {p.p50:.2f} ms, p99 {p.p99:.2f} ms (batch {p.batch}{_mark(p)})")
+            )
         rows += [(f"served / local, {what}", f"{ratio:.3f}") for what, ratio in self.ratios()]
         budget = self.facts.get("latency_budget_ms")
         if budget:
             point = self.within(budget)
-            words = f"{point.images_per_s:,.1f} images/s, p99 {point.p99:.1f} ms ({where(point)})" if point else "no point"
+            words = (
+                f"{point.images_per_s:,.1f} images/s, p99 {point.p99:.1f} ms ({where(point)})"
+                if point
+                else "no point"
+            )
             rows.append((f"within {budget:g} ms", words))
         return rows
 
@@ -96,7 +109,9 @@ class Results:
         figures = ["images_per_s", "p50", "p90", "p95", "p99"]
         writer.writerow(["way", "batch", "concurrency", "stable", *figures, *PARTS.values()])
         for f in self.local:
-            writer.writerow(["local", f.batch, 1, "", f"{f.images_per_s:.2f}", f"{f.p50:.3f}", "", "", f"{f.p99:.3f}"])
+            writer.writerow(
+                ["local", f.batch, 1, "", f"{f.images_per_s:.2f}", f"{f.p50:.3f}", "", "", f"{f.p99:.3f}"]
+            )
         for p in self.points:
             row = [f"{getattr(p, name):.3f}" for name in figures] + [f"{v:.3f}" for v in p.parts.values()]
             writer.writerow([p.way, p.batch, p.concurrency, str(p.stable).lower(), *row])

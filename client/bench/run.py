@@ -32,7 +32,12 @@ class Plan:
 
 
 def run(
-    plan: Plan, release: Release, perf: PerfAnalyzer, baseline: Baseline, urls: dict[str, str], facts: dict[str, Any]
+    plan: Plan,
+    release: Release,
+    perf: PerfAnalyzer,
+    baseline: Baseline,
+    urls: dict[str, str],
+    facts: dict[str, Any],
 ) -> Results:
     """Measure everything; raises ClientError when the server, perf_analyzer or the baseline fails."""
     began = time.monotonic()
@@ -42,7 +47,7 @@ def run(
         baseline.round(batch, plan.turn)
         expected = concurrency * baseline.figure(batch).p50 / 1e3
         # A window must hold some requests of every client to say anything about them.
-        window = max(plan.window, 4 * expected)
+        window = min(max(plan.window, 4 * expected), 4 * plan.window)
         point = perf.measure(way, batch, concurrency, window=window, expected=expected / concurrency)
         points.append(point)
         mark = "" if point.stable else "  UNSTABLE"
@@ -58,11 +63,18 @@ def run(
     _tell(began, f"in turns with {baseline.name}: {plan.requests} requests each, one client")
     protocols = {way: url for way, url in urls.items() if way in plan.ways}
     turns = latency.measure(
-        release, baseline.local, protocols, requests=plan.requests, batch=min(plan.batches), shared_memory="off"
+        release,
+        baseline.local,
+        protocols,
+        requests=plan.requests,
+        batch=min(plan.batches),
+        shared_memory="off",
     )
     best = results.best()
     _tell(began, f"in turns with {baseline.name}: saturation, {plan.rounds} rounds")
-    saturated = saturation.measure(perf, baseline.local, best, rounds=plan.rounds, seconds=plan.turn + plan.window)
+    saturated = saturation.measure(
+        perf, baseline.local, best, rounds=plan.rounds, seconds=plan.turn + plan.window
+    )
     return Results(facts, points, local, turns, saturated)
 
 

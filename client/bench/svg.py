@@ -39,7 +39,9 @@ class Bar:
     note: str = ""
 
 
-def lines(series: list[Series], *, x: str, y: str, categories: list[str] | None = None, height: int = HEIGHT) -> str:
+def lines(
+    series: list[Series], *, x: str, y: str, categories: list[str] | None = None, height: int = HEIGHT
+) -> str:
     """Lines with marks; with ``categories`` the x of a mark is an index into them. Both axes from zero."""
     marks = [m for s in series for m in s.marks]
     top_x = (len(categories) - 0.5) if categories else _nice(max(m.x for m in marks))
@@ -55,14 +57,20 @@ def lines(series: list[Series], *, x: str, y: str, categories: list[str] | None 
 
     out = [_open(height, f"{y} against {x}")]
     for tick in _ticks(top_y):
-        out.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{py(tick):.1f}" y2="{py(tick):.1f}"/>')
+        out.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{py(tick):.1f}" y2="{py(tick):.1f}"/>'
+        )
         out.append(f'<text class="tick end" x="{_LEFT - 6}" y="{py(tick) + 4:.1f}">{_number(tick)}</text>')
     places = list(enumerate(categories)) if categories else [(t, _number(t)) for t in _ticks(top_x)]
     for place, label in places:
-        out.append(f'<text class="tick mid" x="{px(place):.1f}" y="{height - _BOTTOM + 17}">{escape(label)}</text>')
+        out.append(
+            f'<text class="tick mid" x="{px(place):.1f}" y="{height - _BOTTOM + 17}">{escape(label)}</text>'
+        )
     out.append(f'<text class="axis mid" x="{_LEFT + inner_w / 2:.0f}" y="{height - 8}">{escape(x)}</text>')
     middle = _TOP + inner_h / 2
-    out.append(f'<text class="axis mid" transform="translate(14 {middle:.0f}) rotate(-90)">{escape(y)}</text>')
+    out.append(
+        f'<text class="axis mid" transform="translate(14 {middle:.0f}) rotate(-90)">{escape(y)}</text>'
+    )
     for s in series:
         path = " ".join(f"{px(m.x):.1f},{py(m.y):.1f}" for m in s.marks)
         out.append(f'<polyline class="line c{s.colour}" points="{path}"/>')
@@ -73,7 +81,9 @@ def lines(series: list[Series], *, x: str, y: str, categories: list[str] | None 
                 f"<title>{escape(m.hint)}</title></circle>"
             )
             if m.tag:
-                out.append(f'<text class="tag mid" x="{px(m.x):.1f}" y="{py(m.y) - 8:.1f}">{escape(m.tag)}</text>')
+                out.append(
+                    f'<text class="tag mid" x="{px(m.x):.1f}" y="{py(m.y) - 8:.1f}">{escape(m.tag)}</text>'
+                )
     return "".join([*out, "</svg>"])
 
 
@@ -101,7 +111,9 @@ def bars(rows: list[Bar], *, unit: str, colours: dict[str, int], reference: floa
     if reference is not None:
         x = left + reference * scale
         out.append(f'<line class="reference" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 6}" y2="{height - 32}"/>')
-    out.append(f'<text class="axis mid" x="{left + (WIDTH - left - 76) / 2:.0f}" y="{height - 4}">{escape(unit)}</text>')
+    out.append(
+        f'<text class="axis mid" x="{left + (WIDTH - left - 76) / 2:.0f}" y="{height - 4}">{escape(unit)}</text>'
+    )
     return "".join([*out, "</svg>"])
 
 

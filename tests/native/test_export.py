@@ -128,7 +128,8 @@ def test_an_application_with_preprocessing_in_the_graph(folder: Path) -> None:
         "import sys, numpy as np, tensorflow as tf\n"
         "tf.keras.utils.set_random_seed(3)\n"
         "m = tf.keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=7)\n"
-        "x = tf.keras.applications.mobilenet_v2.preprocess_input(np.load(sys.argv[1])['input.image'].astype('f4'))\n"
+        "x = np.load(sys.argv[1])['input.image'].astype('f4')\n"
+        "x = tf.keras.applications.mobilenet_v2.preprocess_input(x)\n"
         "np.save(sys.argv[2], m(x, training=False).numpy())\n"
     )
     reference = folder / "reference.npy"

@@ -20,6 +20,8 @@ from support.stack import ROOT, Load, Stack
 
 VENVS = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs")
 
+BUILDER = [VENVS / "tests/bin/python3", "-m", "builder"]
+
 SLEEPS = """
 import time
 class TritonPythonModel:
@@ -69,9 +71,8 @@ def loads(stack: Stack, clients: int = 4) -> Load:
 def unproven(stack: Stack, spec: Path) -> Path:
     """Build the spec's release without making it live, for a test to spoil; its folder."""
     done = subprocess.run(
-        [VENVS / "tests/bin/python3", "-m", "builder", "build", spec, "--activate", "no", "--engine", "onnxruntime",
-         "--models-dir", stack.models_dir, "--json"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        [*BUILDER, "build", spec, "--activate", "no", "--engine", "onnxruntime", "--json"],
+        cwd=ROOT, env=stack.env, capture_output=True, text=True, check=True,
     )  # fmt: skip
     version = json.loads(done.stdout)[0]["version"]
     return stack.models_dir / "releases" / "scale" / str(version)
@@ -334,11 +335,10 @@ def test_what_a_killed_redeploy_left_pending_is_settled_by_the_next(stack: Stack
     assert redeploy(stack, write_scale(tmp_path / "3", factor=4)).returncode == 0
 
 
-def publish(stack: Stack, version: int, *options: str) -> None:
+def publish(stack: Stack, version: int) -> None:
     subprocess.run(
-        [VENVS / "tests/bin/python3", "-m", "builder", "publish", "scale", str(version), *(options or ["--pending"]),
-         "--models-dir", stack.models_dir],
-        cwd=ROOT, capture_output=True, check=True,
+        [*BUILDER, "publish", "scale", str(version), "--pending"],
+        cwd=ROOT, env=stack.env, capture_output=True, check=True,
     )  # fmt: skip
 
 
@@ -436,7 +436,8 @@ def test_hooks_are_told_what_happens_and_a_failing_one_stops_only_before(
     told = tmp_path / "told"
     for name in ("pre-redeploy", "post-redeploy", "failed-redeploy"):
         (hooks / name).write_text(
-            f'#!/bin/sh\necho {name} $HOOK_MODEL $HOOK_VERSION $HOOK_PREVIOUS "$HOOK_REASON" >> {told}\nexit 3\n'
+            f"#!/bin/sh\necho {name} $HOOK_MODEL $HOOK_VERSION $HOOK_PREVIOUS $HOOK_REASON >> {told}\n"
+            "exit 3\n"
         )
     stack.up(write_scale(tmp_path / "1"))
     for name in ("post-redeploy", "failed-redeploy"):

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+
 from support.stack import ROOT
 
 VENVS = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs")

@@ -4,7 +4,7 @@ import os
 import sys
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
 folder = sys.argv[1]
 layers = tf.keras.layers

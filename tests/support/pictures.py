@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper
 from PIL import Image
+
 from support.models import write_model
 
 RED, GREEN, BLUE = (200, 40, 30), (30, 190, 60), (20, 50, 210)

@@ -16,11 +16,12 @@ from unittest import mock
 
 import hypothesis.strategies as st
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
 from builder import hashing, live
 from builder.errors import ReleaseError
 from builder.releases import Store
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 MODEL = "m"
 

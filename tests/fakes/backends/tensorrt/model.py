@@ -8,7 +8,9 @@ from pathlib import Path
 import triton_python_backend_utils as pb
 
 _real = Path(__file__).parents[1] / "onnxruntime"
-sys.path.insert(0, str(_real))  # Triton puts only this folder there, and the real backend has modules beside it
+sys.path.insert(
+    0, str(_real)
+)  # Triton puts only this folder there, and the real backend has modules beside it
 _spec = importlib.util.spec_from_file_location("onnxruntime_backend", _real / "model.py")
 _backend = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_backend)
