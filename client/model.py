@@ -125,26 +125,30 @@ class Model:
         """Run one batch: every input by name to every output by name; see ``predict``."""
         arrays = self.contract.check(inputs)
         outputs = [t.name for t in self.contract.outputs]
-        tries = _Tries(self._timeout)
         slot, clean = self._slots.borrow(self.contract), False
         try:
-            while True:
-                try:
-                    if slot is not None and not slot.known:
-                        slot = self._register(slot)
-                    answer = self._wire.infer(
-                        self.name, self._version, arrays, outputs, timeout=tries.left, slot=slot
-                    )
-                    clean = True
-                    return answer
-                except ServerError as e:
-                    shm.forgotten(slot, e)
-                    time.sleep(tries.pause(e))
+            answer = self._ask(arrays, outputs, slot)
         except ServerError as e:
             clean = e.refused
             raise
+        else:
+            clean = True
+            return answer
         finally:
             self._slots.give_back(slot, clean=clean)
+
+    def _ask(self, arrays: Arrays, outputs: list[str], slot: shm.Slot | None) -> Arrays:
+        tries = _Tries(self._timeout)
+        while True:
+            try:
+                if slot is not None and not slot.known:
+                    slot = self._register(slot)
+                return self._wire.infer(
+                    self.name, self._version, arrays, outputs, timeout=tries.left, slot=slot
+                )
+            except ServerError as e:
+                shm.forgotten(slot, e)
+                time.sleep(tries.pause(e))
 
     def _register(self, slot: shm.Slot) -> shm.Slot | None:
         try:
@@ -227,26 +231,30 @@ class AsyncModel:
         contract = await self.contract()
         arrays = contract.check(inputs)
         outputs = [t.name for t in contract.outputs]
-        tries = _Tries(self._timeout)
         slot, clean = self._slots.borrow(contract), False
         try:
-            while True:
-                try:
-                    if slot is not None and not slot.known:
-                        slot = await self._register(slot)
-                    answer = await self._wire.infer(
-                        self.name, self._version, arrays, outputs, timeout=tries.left, slot=slot
-                    )
-                    clean = True
-                    return answer
-                except ServerError as e:
-                    shm.forgotten(slot, e)
-                    await asyncio.sleep(tries.pause(e))
+            answer = await self._ask(arrays, outputs, slot)
         except ServerError as e:
             clean = e.refused
             raise
+        else:
+            clean = True
+            return answer
         finally:
             self._slots.give_back(slot, clean=clean)
+
+    async def _ask(self, arrays: Arrays, outputs: list[str], slot: shm.Slot | None) -> Arrays:
+        tries = _Tries(self._timeout)
+        while True:
+            try:
+                if slot is not None and not slot.known:
+                    slot = await self._register(slot)
+                return await self._wire.infer(
+                    self.name, self._version, arrays, outputs, timeout=tries.left, slot=slot
+                )
+            except ServerError as e:
+                shm.forgotten(slot, e)
+                await asyncio.sleep(tries.pause(e))
 
     async def _register(self, slot: shm.Slot) -> shm.Slot | None:
         try:

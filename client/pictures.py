@@ -16,7 +16,7 @@ import numpy as np
 from client.errors import ClientError, PictureError
 
 try:
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 except ImportError as e:
     raise ClientError(
         f"Pillow, which decodes pictures, cannot be imported: {e}",
@@ -50,13 +50,13 @@ def load(source: Path | bytes, height: int, width: int, channels: int) -> np.nda
                 return _pixels(image, height, width, channels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
         raise PictureError(f"has more than {MAX_PIXELS // 10**6} million pixels") from e
-    except Image.UnidentifiedImageError as e:
+    except UnidentifiedImageError as e:
         raise PictureError(f"is not a {', '.join(FORMATS)} picture") from e
     except FileNotFoundError as e:
         raise PictureError("there is no such file") from e
     except PictureError:
         raise
-    except Exception as e:  # noqa: BLE001  (each of Pillow's decoders has errors of its own)
+    except Exception as e:
         reason = (e.strerror if isinstance(e, OSError) else None) or str(e) or type(e).__name__
         raise PictureError(f"cannot be read as a picture: {reason}") from e
 

@@ -83,7 +83,8 @@ class Slot:
         output = answer.get_output(name)
         shape = [int(n) for n in (output["shape"] if isinstance(output, dict) else output.shape)]
         start, _ = self._places[name]
-        return np.frombuffer(self._map, self._types[name], int(np.prod(shape)), start).reshape(shape).copy()
+        view = np.frombuffer(self._map, self._types[name], int(np.prod(shape)), start)
+        return np.array(view.reshape(shape))
 
     def remove(self) -> None:
         """Remove the file; the memory goes when the last one has unmapped it."""

@@ -103,10 +103,13 @@ class Smoke:
         raise ServerError(figures)
 
     def _others(self, release: Release, seen: metrics.Counters) -> bool:
-        """Whether the counters go on growing while we ask nothing."""
-        time.sleep(1)
-        text = metrics.fetch(self._metrics, self._timeout)
-        return metrics.parse(text, release.model, release.version).requests > seen.requests
+        """Whether the counters go on growing while we ask nothing, for three seconds at most."""
+        for _ in range(6):
+            time.sleep(0.5)
+            text = metrics.fetch(self._metrics, self._timeout)
+            if metrics.parse(text, release.model, release.version).requests > seen.requests:
+                return True
+        return False
 
 
 class Golden:

@@ -61,7 +61,7 @@ def from_volume(models_dir: Path, contract: Contract) -> Task | None:
             f"{found.folder} is not what the server serves as {contract.model} version {contract.version}",
             remedy="MODELS_DIR (or --models-dir) names another server's volume",
         )
-    pixels, scores = _tensors(contract, [name for name in found.labels])
+    pixels, scores = _tensors(contract, list(found.labels))
     labels: tuple[str, ...] = ()
     if scores.name in found.labels:
         labels = tuple(found.labels[scores.name].read_text("utf-8").splitlines())
@@ -89,8 +89,8 @@ def from_server(wire: Wire, contract: Contract) -> Task:
     pixels, scores = _tensors(contract, [])
     if pixels.dtype != "UINT8":
         raise ContractError(
-            f"{contract.model} takes {pixels}: how pixels become that is not known to the server, only to the "
-            "model's release",
+            f"{contract.model} takes {pixels}: how pixels become that is not known to the server, "
+            "only to the model's release",
             remedy="name the models volume that the server serves (--models-dir, or MODELS_DIR)",
         )
     return Task(

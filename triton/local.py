@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime
 
 sys.path.insert(0, str(Path(__file__).parent / "backends" / "onnxruntime"))
-import session  # noqa: E402  (a module of the backend, found by the line above)
+import session
 
 
 class Local:

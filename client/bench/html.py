@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 
 from client.bench import svg
 from client.bench.perf import PARTS, Point
 from client.bench.results import Results
 
-_STYLE = """
-:root{--ink:#1b1f24;--soft:#59636e;--rule:#d9dee3;--page:#fff;--card:#f6f8fa;
---c0:#0b62d6;--c1:#d1570b;--c2:#1a7f47;--c3:#8a3ffc;--c4:#b3261e;--c5:#00808a;--c6:#946200;--c7:#5b6b7a}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa5b1;--rule:#343b43;--page:#12161b;--card:#1a2027;
---c0:#5ea0ff;--c1:#ff9b54;--c2:#4cc581;--c3:#bb8cff;--c4:#ff7b72;--c5:#3fc6cf;--c6:#d9a93a;--c7:#94a3b3}}
-*{box-sizing:border-box}body{margin:0 auto;max-width:1220px;padding:24px;background:var(--page);color:var(--ink);
-font:15px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:0 0 6px}p{margin:0 0 10px}.soft{color:var(--soft)}
-.grid2{display:grid;grid-template-columns:repeat(auto-fit,minmax(480px,1fr));gap:16px;margin:16px 0}
-section{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:14px 16px;min-width:0}
-.warn{background:#fff3cd;color:#5c4400;border:1px solid #e0c25c;border-radius:8px;padding:8px 12px}
-.head{display:grid;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));gap:10px;margin:14px 0}
-.head div{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:8px 12px}
-.head b{display:block;font-size:16px;font-variant-numeric:tabular-nums}.head span{color:var(--soft);font-size:13px}
-svg{width:100%;height:auto;display:block}.grid{stroke:var(--rule)}.tick,.axis,.tag{fill:var(--soft);font-size:11px}
-.axis{font-size:12px}.tag{font-size:10px}.end{text-anchor:end}.mid{text-anchor:middle}
-.line{fill:none;stroke-width:2}.hollow{fill:var(--card);stroke-width:2}.reference{stroke:var(--ink);stroke-dasharray:4 3}
-.legend span{margin-right:14px;white-space:nowrap;font-size:13px}
-.legend i{display:inline-block;width:11px;height:11px;border-radius:2px;margin-right:5px}
-table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums}
-th,td{text-align:right;padding:3px 8px;border-bottom:1px solid var(--rule)}th:first-child,td:first-child{text-align:left}
-code{font-size:12px;overflow-wrap:anywhere}details{margin:8px 0}
-""" + "".join(
+_STYLE = Path(__file__).with_name("report.css").read_text("utf-8") + "".join(
     f".line.c{n},.hollow.c{n}{{stroke:var(--c{n})}}.solid.c{n},.bar.c{n}{{fill:var(--c{n})}}"
     f".legend i.c{n}{{background:var(--c{n})}}"
     for n in range(8)
@@ -50,7 +29,7 @@ def render(results: Results) -> str:
     ]
     if facts["untrained"]:
         parts.append(
-            f"<p class='warn'>Weights: {escape(facts['weights'])}. Speed is that of the real model, answers are not.</p>"
+            f"<p class='warn'>Weights: {escape(facts['weights'])}. Speed as the real model's, answers not.</p>"
         )
     parts.append("<div class='head'>")
     parts += [f"<div><span>{escape(k)}</span><b>{escape(v)}</b></div>" for k, v in results.headline()]

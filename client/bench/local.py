@@ -49,7 +49,8 @@ class Local:
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         process = self._process
-        assert process.stdin and process.stdout and process.stderr  # noqa: S101  (all are pipes)
+        if not (process.stdin and process.stdout and process.stderr):
+            raise ClientError("the local baseline has no pipes")  # Popen was asked for all three
         try:
             process.stdin.write(json.dumps(question) + "\n")
             process.stdin.flush()

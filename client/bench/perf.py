@@ -101,7 +101,7 @@ class PerfAnalyzer:
         """Measure a fixed number of requests: never called stable. Raises ClientError."""
         requests = -(-requests // concurrency) * concurrency
         point = self._point(way, batch, concurrency, ["--request-count", str(requests)], stable=False)
-        assert point is not None  # noqa: S101  (only a criterion can fail to be met)
+        assert point is not None
         return point
 
     def _point(

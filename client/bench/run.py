@@ -53,8 +53,8 @@ def run(
         mark = "" if point.stable else "  UNSTABLE"
         _tell(
             began,
-            f"{number}/{len(todo)} {way}, batch {batch}, {concurrency} clients: {point.images_per_s:.1f} images/s, "
-            f"p50 {point.p50:.1f} ms, p99 {point.p99:.1f} ms{mark}",
+            f"{number}/{len(todo)} {way}, batch {batch}, {concurrency} clients: "
+            f"{point.images_per_s:.1f} images/s, p50 {point.p50:.1f} ms, p99 {point.p99:.1f} ms{mark}",
         )
     local = [baseline.figure(b) for b in plan.batches]
     results = Results(facts, points, local, [], None)

@@ -103,7 +103,8 @@ def bars(rows: list[Bar], *, unit: str, colours: dict[str, int], reference: floa
         out.append(f'<text class="tick end" x="{left - 8}" y="{y + 15}">{escape(row.name)}</text>')
         for name, value in row.parts:
             out.append(
-                f'<rect class="bar c{colours[name]}" x="{x:.1f}" y="{y}" width="{max(value * scale, 0.6):.1f}" height="22">'
+                f'<rect class="bar c{colours[name]}" x="{x:.1f}" y="{y}" '
+                f'width="{max(value * scale, 0.6):.1f}" height="22">'
                 f"<title>{escape(name)}: {value:.3f} {escape(unit)}</title></rect>"
             )
             x += value * scale
@@ -111,9 +112,8 @@ def bars(rows: list[Bar], *, unit: str, colours: dict[str, int], reference: floa
     if reference is not None:
         x = left + reference * scale
         out.append(f'<line class="reference" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 6}" y2="{height - 32}"/>')
-    out.append(
-        f'<text class="axis mid" x="{left + (WIDTH - left - 76) / 2:.0f}" y="{height - 4}">{escape(unit)}</text>'
-    )
+    middle = left + (WIDTH - left - 76) / 2
+    out.append(f'<text class="axis mid" x="{middle:.0f}" y="{height - 4}">{escape(unit)}</text>')
     return "".join([*out, "</svg>"])
 
 

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 from ops import environments
 from ops.errors import OpsError
@@ -27,8 +27,14 @@ def bench(argv: List[str]) -> int:
     """Run ``python -m client.bench run`` with NVIDIA's perf_analyzer; its exit code."""
     settings = load()
     environments.ensure(["triton", "client", PERF])
-    options = ["--local", _local(), "--perf-analyzer", str(_program()), "--libraries", str(_libraries())]
+    program, libraries = perf_analyzer()
+    options = ["--local", _local(), "--perf-analyzer", str(program), "--libraries", str(libraries)]
     return _client(settings, "run", [*options, *argv])
+
+
+def perf_analyzer() -> Tuple[Path, Path]:
+    """NVIDIA's program and the folder with the libraries it wants; raises OpsError."""
+    return _program(), _libraries()
 
 
 def _program() -> Path:

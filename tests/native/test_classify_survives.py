@@ -161,10 +161,8 @@ def test_where_the_server_cannot_open_our_memory_tensors_go_over_the_wire(
     url = f"{protocol}://127.0.0.1:{stack.grpc if protocol == 'grpc' else stack.http}"
     with Model("colours", url=url, shared_memory="auto") as model:
         np.testing.assert_allclose(model.predict(batch), np.full((2, 3), 7), rtol=1e-5)
-    with (
-        Model("colours", url=url, shared_memory="system") as model,
-        pytest.raises(ClientError, match="cannot share memory with us"),
-    ):
+    refused = pytest.raises(ClientError, match="cannot share memory with us")
+    with Model("colours", url=url, shared_memory="system") as model, refused:
         model.predict(batch)
     assert registered(stack) == []
     assert not list(tmp_path.glob("triton-client-*"))

@@ -1,0 +1,190 @@
+"""bench without a server: what it reads, what it concludes, what its report shows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.bench import html, perf, results, svg
+from client.bench.baseline import Figure, parse_trtexec
+from client.bench.latency import Latency
+from client.bench.perf import PARTS, Point
+from client.bench.results import Results
+from client.bench.saturation import Saturation
+from client.errors import ClientError
+
+Sample = Callable[[str], str]
+
+
+def point(
+    way: str, concurrency: int, rate: float, p99: float, *, batch: int = 1, stable: bool = True
+) -> Point:
+    parts = dict.fromkeys(PARTS.values(), p99 / 14)
+    return Point(
+        way,
+        batch,
+        concurrency,
+        stable,
+        rate,
+        p99 / 2,
+        p99 * 0.8,
+        p99 * 0.9,
+        p99,
+        parts,
+        ["perf_analyzer", way],
+    )
+
+
+@pytest.fixture
+def run() -> Results:
+    facts: dict[str, Any] = {
+        "model": "m<odel", "version": 3, "when": "2026-01-01 00:00 UTC",
+        "baseline": "onnxruntime 1, 2 threads",
+        "machine": {"cpu": "A & B", "cores": 2, "memory_gib": 8.0, "gpus": [], "system": "Linux"},
+        "versions": {"triton": "2.51.0", "perf_analyzer": "2.47"}, "weights": "UNTRAINED", "untrained": True,
+        "engine": "onnxruntime 1", "latency_budget_ms": 50.0,
+    }  # fmt: skip
+    return Results(
+        facts,
+        [
+            point("grpc", 1, 90, 20),
+            point("grpc", 4, 180, 48),
+            point("grpc", 8, 400, 400, stable=False),
+            point("http", 1, 95, 19),
+            point("http", 4, 190, 60),
+        ],
+        [Figure(1, 100.0, 9.5, 11.0, ["python3", "local.py"])],
+        [Latency("onnxruntime", 9, 9.5, 10, 11, 1.0), Latency("grpc", 9, 10.0, 11, 12, 1.053)],
+        Saturation("http", 1, 4, 5, 188.0, 192.0, 0.979),
+    )
+
+
+def test_a_point_is_read_from_perf_analyzer_s_own_csv(sample: Sample) -> None:
+    read = perf.parse(sample("perf_analyzer.csv"), "grpc", 1, ["x"], stable=True)
+    assert (read.concurrency, read.images_per_s) == (1, 872.696)
+    assert (read.p50, read.p90, read.p95, read.p99) == (1.128, 1.284, 1.344, 1.503)
+    assert read.parts == {
+        "client send": 0.024, "network": 0.314, "queue": 0.051, "input": 0.168, "compute": 0.548,
+        "output": 0.036, "client receive": 0.001,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "Concurrency\n", "Concurrency,x\nabc,1\n"])
+def test_what_is_no_csv_of_perf_analyzer_is_an_error(text: str) -> None:
+    with pytest.raises(ClientError, match="CSV cannot be read"):
+        perf.parse(text, "grpc", 1, [], stable=True)
+
+
+def test_trtexec_s_own_output_is_the_baseline_on_a_gpu(sample: Sample) -> None:
+    figure = parse_trtexec(sample("run_fp16_io.log"), 4, ["trtexec"])
+    assert figure.p50 == figure.p99 == 19.9484
+    assert figure.images_per_s == pytest.approx(4 * 50.0757)
+
+
+def test_a_trtexec_that_fails_is_an_error(sample: Sample) -> None:
+    with pytest.raises(ClientError, match="the local baseline failed: trtexec"):
+        parse_trtexec(sample("load_truncated_plan.log"), 1, ["trtexec"])
+
+
+def test_the_headline_trusts_stable_points_only(run: Results) -> None:
+    assert run.best().images_per_s == 190
+    assert run.within(50) == run.points[1]
+    assert run.within(1) is None
+    words = dict(run.headline())
+    assert words["saturation"] == "190.0 images/s (http, 4 clients, batch 1)"
+    assert words["served / local, p50, 1 client, grpc"] == "1.053"
+    assert words["served / local, images/s, 4 clients"] == "0.979"
+    assert words["within 50 ms"].startswith("180.0 images/s, p99 48.0 ms")
+
+
+def test_without_turns_the_ratios_come_from_the_points(run: Results) -> None:
+    alone = Results(run.facts, run.points, run.local, [], None)
+    ratios = dict(alone.ratios())
+    assert ratios["p50, 1 client, grpc"] == pytest.approx(10 / 9.5)
+    assert ratios["images/s, 4 clients"] == pytest.approx(1.9)
+
+
+def test_a_run_is_read_back_as_it_was(run: Results, tmp_path: Path) -> None:
+    run.save(tmp_path)
+    assert results.load(tmp_path) == run
+    rows = (tmp_path / "results.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(run.local) + len(run.points)
+    assert [r.split(",")[3] for r in rows[2:]] == ["true", "true", "false", "true", "true"]
+    data = json.loads((tmp_path / "results.json").read_text())
+    (tmp_path / "results.json").write_text(json.dumps({**data, "schema": 99}))
+    with pytest.raises(ClientError, match="has schema 99, not 1"):
+        results.load(tmp_path)
+    with pytest.raises(ClientError, match="cannot be read as a run of bench"):
+        results.load(tmp_path / "none")
+
+
+def test_compare_shows_both_figures_and_their_ratio(run: Results) -> None:
+    faster = [point(p.way, p.concurrency, p.images_per_s * 2, p.p99 / 2, stable=p.stable) for p in run.points]
+    rows = results.compare(run, Results(run.facts, faster, run.local, [], None))
+    by_name = {row[0]: row[1:] for row in rows[1:]}
+    assert by_name["grpc, batch 1, 4 clients"] == [
+        "180.0 -> 360.0", "x 2.00", "24.0 -> 12.0", "x 0.50", "48.0 -> 24.0", "x 0.50",
+    ]  # fmt: skip
+    assert by_name["local, batch 1, 1 client"][1] == "x 1.00"
+    assert "grpc, batch 1, 8 clients, unstable" in by_name
+    with pytest.raises(ClientError, match="no point in common"):
+        results.compare(run, Results(run.facts, [point("grpc", 99, 1, 1)], [], [], None))
+
+
+class Outside(HTMLParser):
+    """Everything that a page would fetch or run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag in ("script", "link", "img", "iframe", "object"):
+            self.found.append(tag)
+        self.found += [f"{k}={v}" for k, v in attrs if k in ("src", "href", "data", "srcset")]
+
+
+def test_the_report_needs_nothing_from_outside(run: Results) -> None:
+    page = html.render(run)
+    parser = Outside()
+    parser.feed(page)
+    assert parser.found == []
+    assert "url(" not in page
+    assert "@import" not in page
+    # curves, time, ratios, and a panel for each way and batch
+    assert parser.tags.count("svg") == 3 + 2
+    assert "m&lt;odel" in page
+    assert "A &amp; B" in page
+    assert "UNTRAINED" in page
+
+
+def test_every_point_is_on_the_report(run: Results) -> None:
+    page = html.render(run)
+    for p in run.points:
+        name = f"{p.way}, batch 1, {p.concurrency} clients"
+        assert name in page
+    assert page.count('class="hollow') >= 1
+    assert page.count("(unstable)") >= 2
+
+
+@pytest.mark.parametrize("largest", [0.003, 1, 7.3, 96, 1234, 250000])
+def test_plots_stay_inside_their_frame(largest: float) -> None:
+    marks = [svg.Mark(largest * n / 4, largest * n / 4, "") for n in range(5)]
+    drawn = svg.lines([svg.Series("s", 0, marks)], x="x", y="y")
+    for cx, cy in re.findall(r'cx="([\d.-]+)" cy="([\d.-]+)"', drawn):
+        assert 0 <= float(cx) <= svg.WIDTH
+        assert 0 <= float(cy) <= svg.HEIGHT
+    labels = re.findall(r'class="tick end"[^>]*>([^<]+)<', drawn)
+    assert 3 <= len(labels) <= 8
+    assert len(set(labels)) == len(labels)
+    wide = svg.bars([svg.Bar("b", [("p", largest)], "n")], unit="ms", colours={"p": 0}, reference=largest)
+    for x, width in re.findall(r'<rect[^>]* x="([\d.]+)"[^>]* width="([\d.]+)"', wide):
+        assert float(x) + float(width) <= svg.WIDTH
