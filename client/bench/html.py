@@ -29,7 +29,8 @@ def render(results: Results) -> str:
     ]
     if facts["untrained"]:
         parts.append(
-            f"<p class='warn'>Weights: {escape(facts['weights'])}. Speed as the real model's, answers not.</p>"
+            f"<p class='warn'>Weights: {escape(facts['weights'])}. "
+            "The speed is the real model's, the answers are not.</p>"
         )
     parts.append("<div class='head'>")
     parts += [f"<div><span>{escape(k)}</span><b>{escape(v)}</b></div>" for k, v in results.headline()]
@@ -96,16 +97,20 @@ def _percentiles(results: Results, way: str, batch: int) -> str:
 
 def _time(results: Results) -> str:
     colours = {name: n for n, name in enumerate(PARTS.values())} | {"local": 7}
-    rows = []
-    for p in results.single():
-        rows.append(svg.Bar(p.way, list(p.parts.items()), f"{sum(p.parts.values()):.2f}"))
     base = results.base(results.single()[0].batch)
-    rows.append(
+    whole = [svg.Bar(p.way, list(p.parts.items()), f"{sum(p.parts.values()):.2f}") for p in results.single()]
+    whole.append(
         svg.Bar(f"local {results.facts['baseline'].split()[0]}", [("local", base.p50)], f"{base.p50:.2f}")
     )
+    rest = [[(name, value) for name, value in p.parts.items() if name != "compute"] for p in results.single()]
+    around = [
+        svg.Bar(f"{p.way}, around it", parts, f"{sum(v for _, v in parts):.2f}")
+        for p, parts in zip(results.single(), rest, strict=True)
+    ]
     legend = svg.legend(list(colours.items()))
-    plot = svg.bars(rows, unit="ms, mean of a request (local: median)", colours=colours)
-    return f"<section><h2>Where a request's time goes, 1 client</h2>{legend}{plot}</section>"
+    plots = svg.bars(whole, unit="ms, mean of a request (local: median)", colours=colours)
+    plots += svg.bars(around, unit="ms, mean, all but the compute", colours=colours)
+    return f"<section><h2>Where a request's time goes, 1 client</h2>{legend}{plots}</section>"
 
 
 def _ratios(results: Results) -> str:

@@ -73,7 +73,7 @@ class PerfAnalyzer:
         self._work = work
         path = os.pathsep.join(filter(None, [libraries, os.environ.get("LD_LIBRARY_PATH")]))
         self._env = {**os.environ, "LD_LIBRARY_PATH": path}
-        self.version = self._run([program, "--version"]).stdout.strip()
+        self.version = _version(self._run([program, "--version"]))
         # One golden sample as it is, a file for each input: random bytes are no valid index or FP16.
         inputs, _ = release.golden()
         self._data = work / "inputs"
@@ -141,16 +141,30 @@ class PerfAnalyzer:
             ) from e
 
 
+def _version(done: subprocess.CompletedProcess[str]) -> str:
+    words = (done.stdout + done.stderr).strip()
+    if done.returncode:
+        raise ClientError(
+            f"perf_analyzer does not start: {words[-300:]}", remedy="./scripts/bench installs it"
+        )
+    return words.splitlines()[-1].split(" (")[0]
+
+
 def parse(text: str, way: str, batch: int, command: list[str], *, stable: bool) -> Point:
     """A point out of perf_analyzer's CSV of one row; raises ClientError when it is not one."""
     try:
         row = next(csv.DictReader(text.splitlines()))
+        concurrency, rate = int(row["Concurrency"]), float(row["Inferences/Second"])
+        if not stable:
+            # Over a fixed number of requests it divides by whole seconds. Every client always has one request
+            # under way, so the mean latency says it exactly.
+            rate = concurrency * batch * 1e6 / float(row["Avg latency"])
         return Point(
             way=way,
             batch=batch,
-            concurrency=int(row["Concurrency"]),
+            concurrency=concurrency,
             stable=stable,
-            images_per_s=float(row["Inferences/Second"]),
+            images_per_s=rate,
             p50=float(row["p50 latency"]) / 1e3,
             p90=float(row["p90 latency"]) / 1e3,
             p95=float(row["p95 latency"]) / 1e3,
