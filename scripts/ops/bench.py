@@ -14,19 +14,25 @@ from ops.errors import OpsError
 from ops.settings import ROOT, Settings, load
 
 PERF = "perf"  # the environment of perf_analyzer
+_LATENCY = ["triton", "client"]
+_BENCH = ["triton", "client", PERF]
 
 
 def latency(argv: List[str]) -> int:
     """Run ``python -m client.bench latency``; its exit code."""
+    if environments.usage(_LATENCY, argv, "./scripts/latency [--model NAME] [--requests N] [--json]"):
+        return 0
     settings = load()
-    environments.ensure(["triton", "client"])
+    environments.ensure(_LATENCY)
     return _client(settings, "latency", ["--local", _local(), *argv])
 
 
 def bench(argv: List[str]) -> int:
     """Run ``python -m client.bench run`` with NVIDIA's perf_analyzer; its exit code."""
+    if environments.usage(_BENCH, argv, "./scripts/bench [--model NAME] [--quick] [--compare OLD]"):
+        return 0
     settings = load()
-    environments.ensure(["triton", "client", PERF])
+    environments.ensure(_BENCH)
     program, libraries = perf_analyzer()
     options = ["--local", _local(), "--perf-analyzer", str(program), "--libraries", str(libraries)]
     return _client(settings, "run", [*options, *argv])

@@ -12,6 +12,8 @@ from ops.settings import ROOT, load
 
 def main(argv: List[str]) -> int:
     """Run ``python -m client classify`` in the user's own folder; its exit code."""
+    if environments.usage(["client"], argv, "./scripts/classify IMAGE... [--model NAME] [--top 5] [--json]"):
+        return 0
     environments.ensure(["client"])
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return subprocess.run(

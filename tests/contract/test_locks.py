@@ -10,7 +10,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support.stack import ROOT
 
-PARTS = sorted(p.parent.name for p in ROOT.glob("*/requirements.in"))
+PARTS = sorted(
+    path.parent.relative_to(ROOT).as_posix()
+    for pattern in ("[a-z]*/requirements.in", "[a-z]*/[a-z]*/requirements.in")
+    for path in ROOT.glob(pattern)
+)
 
 
 def asked(part: str) -> list[Requirement]:
@@ -20,7 +24,7 @@ def asked(part: str) -> list[Requirement]:
     for raw in path.read_text("utf-8").splitlines():
         line = raw.split(" #")[0].strip()
         if line.startswith("-r "):
-            found += asked((path.parent / line[3:]).resolve().parent.name)
+            found += asked((path.parent / line[3:]).resolve().parent.relative_to(ROOT).as_posix())
         elif line and not line.startswith("#"):
             found.append(Requirement(line))
     return found
@@ -38,7 +42,7 @@ def locked(part: str) -> list[tuple[Requirement, list[str]]]:
 
 
 def test_every_component_has_a_lock_file() -> None:
-    assert PARTS == ["builder", "client", "scripts", "tests", "triton"]
+    assert PARTS == ["builder", "client", "client/bench", "scripts", "tests", "triton"]
     assert all((ROOT / part / "requirements.txt").is_file() for part in PARTS)
 
 

@@ -78,9 +78,9 @@ def test_a_point_is_read_from_perf_analyzer_s_own_csv(sample: Sample) -> None:
 def test_a_fixed_number_of_requests_is_not_divided_by_whole_seconds() -> None:
     # perf_analyzer 2.47's own, --request-count 300 with batch 4 and 2 clients.
     text = (
-        "Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,"
-        "Server Compute Infer,Server Compute Output,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency,"
-        "Avg latency,request/response,response wait\n"
+        "Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,"
+        "Server Compute Input,Server Compute Infer,Server Compute Output,Client Recv,"
+        "p50 latency,p90 latency,p95 latency,p99 latency,Avg latency,request/response,response wait\n"
         "2,1199.5,45,1148,1531,75,2103,154,4,4120,9425,10761,13879,5063,49,4993\n"
     )
     assert perf.parse(text, "grpc", 4, [], stable=False).images_per_s == pytest.approx(2 * 4 / 0.005063)
