@@ -53,9 +53,7 @@ def usage(parts: List[str], argv: List[str], text: str) -> bool:
     True when that was all that was asked."""
     if not {"-h", "--help"} & set(argv) or not stale(parts):
         return False
-    print(
-        f"usage: {text}\n\nEvery option is told once ./scripts/up, or this command, has set up its environment."
-    )
+    print(f"usage: {text}\n\nAll options are told once ./scripts/up has made the environments.")
     return True
 
 
