@@ -191,6 +191,7 @@ def _plan(args: argparse.Namespace, chosen: Release) -> Plan:
         batches=batches,
         concurrency=args.concurrency or ([1, 4] if args.quick else [1, 2, 4, 8, 16]),
         window=1.5 if args.quick else 4.0,
+        trials=4 if args.quick else 8,
         turn=1.0 if args.quick else 2.5,
         requests=60 if args.quick else 200,
         rounds=3 if args.quick else 7,

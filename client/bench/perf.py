@@ -27,6 +27,7 @@ PARTS = {
     "Server Compute Output": "output",
     "Client Recv": "client receive",
 }
+_MOST = 2000  # requests of an unstable point
 _UNSTABLE = 2  # its exit code, for this and for other failures
 
 
@@ -81,20 +82,24 @@ class PerfAnalyzer:
         for name, array in inputs.items():
             (self._data / name).write_bytes(array[0].tobytes())
 
-    def measure(self, way: str, batch: int, concurrency: int, *, window: float, expected: float) -> Point:
+    def measure(
+        self, way: str, batch: int, concurrency: int, *, window: float, expected: float, trials: int
+    ) -> Point:
         """Measure one point.
 
         Args:
-            window: seconds of one of its windows.
+            window: seconds of one of its windows, of which it may take ``trials``.
             expected: seconds that one request may take, to choose the number for an unstable point.
 
         Raises:
             ClientError: it failed, with its own last words.
         """
-        options = ["-p", str(round(window * 1000)), "-s", "10", "-r", "6"]
+        options = ["-p", str(round(window * 1000)), "-s", "10", "-r", str(trials)]
         point = self._point(way, batch, concurrency, options, stable=True)
         if point is None:
-            point = self.count(way, batch, concurrency, requests=max(20, round(2 * window / expected)))
+            point = self.count(
+                way, batch, concurrency, requests=min(max(20, round(2 * window / expected)), _MOST)
+            )
         return point
 
     def count(self, way: str, batch: int, concurrency: int, *, requests: int) -> Point:

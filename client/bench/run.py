@@ -22,6 +22,7 @@ class Plan:
     batches: list[int]
     concurrency: list[int]
     window: float
+    trials: int
     turn: float
     requests: int
     rounds: int
@@ -48,7 +49,9 @@ def run(
         expected = concurrency * baseline.figure(batch).p50 / 1e3
         # A window must hold some requests of every client to say anything about them.
         window = min(max(plan.window, 4 * expected), 4 * plan.window)
-        point = perf.measure(way, batch, concurrency, window=window, expected=expected / concurrency)
+        point = perf.measure(
+            way, batch, concurrency, window=window, expected=expected / concurrency, trials=plan.trials
+        )
         points.append(point)
         mark = "" if point.stable else "  UNSTABLE"
         _tell(

@@ -50,6 +50,8 @@ class Change:
 
     def settle(self) -> None:
         """End what a change that died has left pending: prove it now, or go back."""
+        if not any(model["pending"] for model in self._runtime.snapshot().values()):
+            return
         for row in self.releases():
             if row["state"] != "pending":
                 continue

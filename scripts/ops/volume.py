@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-# live: version or None; releases: versions, ascending; manifest: the live release's, or None; strays: lines.
+# live: version or None; releases: versions, ascending; manifest: the live release's, or None;
+# pending: whether a change of it is not settled; strays: lines.
 Model = Dict[str, Any]
 
 
@@ -24,6 +25,7 @@ def snapshot(models_dir: Path) -> Dict[str, Model]:
             "live": serving.get(name),
             "releases": releases(models_dir, name),
             "manifest": manifest(models_dir, name, serving[name]) if name in serving else None,
+            "pending": (models_dir / "releases" / name / ".pending").exists(),
             "strays": strays(models_dir, name),
         }
         for name in models(models_dir)
