@@ -77,7 +77,7 @@ def current(settings: Settings, runtime: str = "auto") -> Runtime:
     native = Native(settings, "cpu", setup=environments.python("builder").exists())
     running = native.process.state()
     if running is not None:
-        native = Native(settings, running["device"], setup=running["setup"])
+        native = Native(settings, running["device"], setup=running.get("setup", True))
     if runtime == "native" or (runtime == "auto" and running is not None):
         return native
     found = compose.traces(settings)
