@@ -37,6 +37,8 @@ class Stack:
             "GRPC_PORT": str(self.grpc),
             "METRICS_PORT": str(self.metrics),
             "POLL_SECS": str(poll_secs),
+            # A server whose model has died waits for it this long when it is told to stop.
+            "EXIT_TIMEOUT_SECS": "5",
             **environ,
         }
 
