@@ -128,7 +128,8 @@ def test_an_endpoint_that_does_not_answer_fails(served: Stack, variable: str, ch
 
 
 def test_nothing_live_is_an_error_with_a_remedy(served: Stack, tmp_path: Path) -> None:
-    code, _, errors = smoke(served, tmp_path)
+    code, report, errors = smoke(served, tmp_path)
     assert code == 1
-    assert "no model is live" in errors
-    assert "./scripts/up" in errors
+    assert "no model is live" in report["error"]["found"]
+    assert "./scripts/up" in report["error"]["remedy"]
+    assert "Traceback" not in errors
