@@ -85,16 +85,6 @@ class Compose:
                     remedy=f"stop what holds it, or choose another: {name}={port + 100} ./scripts/up",
                 )
 
-    def build(self, models: List[str], *, force: bool) -> None:
-        """Build each model's release and make it live; raises OpsError when the builder fails."""
-        # A rehearsal may go on without ImageNet's weights; a GPU deployment may not.
-        options = (["--force"] if force else []) + (["--allow-untrained"] if self.device == "cpu" else [])
-        if self.builder(["build", *models, *options]):
-            still = ", ".join(f"{m} {d['live']}" for m, d in self.snapshot().items() if d["live"])
-            raise OpsError(
-                "the builder failed (its own words are above)", remedy=f"live as before: {still or 'nothing'}"
-            )
-
     def start(self) -> None:
         """Start the server unless it runs, and wait until it answers; raises OpsError with its own words."""
         before = self._container()
@@ -131,10 +121,6 @@ class Compose:
     def client(self, args: List[str]) -> int:
         """Run ``python -m client ARGS`` in the stack's network; its exit code."""
         return self._run("client", args)
-
-    def builder(self, args: List[str]) -> int:
-        """Run ``python -m builder ARGS`` on the models volume; its exit code."""
-        return self._run("builder", args)
 
     def stop(self) -> str:
         """Remove the containers and the network; the models volume stays."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -111,17 +110,6 @@ class Native:
                     remedy=f"stop what holds it, or choose another: {name}={port + 100} ./scripts/up",
                 )
 
-    def build(self, models: List[str], *, force: bool) -> None:
-        """Build each model's release and make it live; raises OpsError when the builder fails."""
-        engine = "tensorrt" if self.device == "gpu" else "onnxruntime"
-        options = ["--engine", engine, *(["--force"] if force else [])]
-        # A rehearsal may go on without ImageNet's weights; a GPU deployment may not.
-        options += ["--allow-untrained"] if self.device == "cpu" else []
-        if self.builder(["build", *models, *options]):
-            live = volume.live(self._settings.models_dir)
-            still = ", ".join(f"{m} {v}" for m, v in live.items()) or "nothing"
-            raise OpsError("the builder failed (its own words are above)", remedy=f"live as before: {still}")
-
     def start(self) -> None:
         """Start the server unless it runs, and wait until it answers; raises OpsError with its own words."""
         if self.process.state() is None:
@@ -166,10 +154,6 @@ class Native:
     def client(self, args: List[str]) -> int:
         """Run ``python -m client ARGS`` against the server; its exit code."""
         return self._run([self.python("client"), "-m", "client", *args])
-
-    def builder(self, args: List[str]) -> int:
-        """Run ``python -m builder ARGS`` on the models volume; its exit code."""
-        return self._run([self.python("builder"), "-m", "builder", *args])
 
     def ask(self, part: str, args: List[str]) -> Tuple[int, str]:
         """Run ``python -m PART ARGS``; its exit code and standard output. Its progress is shown."""
@@ -222,8 +206,3 @@ def spec_paths(models: List[str]) -> List[str]:
 def to_json(data: Any) -> str:
     """JSON as every script prints it."""
     return json.dumps(data, indent=2)
-
-
-def cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -45,9 +45,6 @@ class Runtime(Protocol):
     def client(self, args: List[str]) -> int:
         """Run ``python -m client ARGS`` against the server; its exit code."""
 
-    def builder(self, args: List[str]) -> int:
-        """Run ``python -m builder ARGS`` on the models volume; its exit code."""
-
     def ask(self, part: str, args: List[str]) -> Tuple[int, str]:
         """Run ``python -m PART ARGS`` ("builder" or "client"); its exit code and standard output."""
 
