@@ -9,8 +9,9 @@ import contextlib
 import fcntl
 import getpass
 import os
+import time
 from datetime import datetime, timezone
-from typing import Iterator
+from typing import Iterator, Optional, TextIO
 
 from ops.errors import OpsError
 from ops.settings import Settings
@@ -33,20 +34,33 @@ def held(settings: Settings, what: str) -> Iterator[None]:
             f"{path}: cannot be written: {e.strerror}", remedy="set MODELS_DIR to a folder that can be"
         ) from e
     with f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            f.seek(0)
-            holder = f.read().strip() or "one that has not said who it is"
+        holder = _take(f)
+        if holder is not None:
             raise OpsError(
                 f"another operation is under way: {holder}", remedy="wait for it to end, and run this again"
-            ) from e
+            )
         f.truncate(0)
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
         f.write(f"{what} by {_user()}, process {os.getpid()}, since {since}\n")
         f.flush()
         yield
         f.truncate(0)
+
+
+def _take(f: TextIO) -> Optional[str]:
+    """Lock the file; returns None, or who holds it."""
+    deadline = time.monotonic() + 1  # a holder writes its name right after it has the lock
+    while True:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            f.seek(0)
+            holder = f.read().strip()
+            if holder or time.monotonic() > deadline:
+                return holder or "one that has not said who it is"
+            time.sleep(0.02)
+        else:
+            return None
 
 
 def _user() -> str:
