@@ -67,6 +67,11 @@ class Stack:
         data: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
         return data
 
+    def log(self, lines: int = 80) -> str:
+        """The end of the server's log; empty before its first start."""
+        path = self.models_dir / "run" / "triton.log"
+        return "\n".join(path.read_text("utf-8", "replace").splitlines()[-lines:]) if path.exists() else ""
+
     def stop(self) -> None:
         """``down``; fails the test when the server had to be killed."""
         done = self.run("down")
