@@ -17,6 +17,8 @@ from ops.errors import OpsError
 from ops.runtime import Runtime
 from ops.settings import Settings
 
+_WORDS = 8  # of the server's own lines, to show with a failure
+
 
 class Change:
     """Changes the live release of models served by ``runtime``."""
@@ -129,9 +131,11 @@ class Change:
             self._builder(["confirm", model])
         except (OpsError, KeyboardInterrupt) as e:
             cause = e.found if isinstance(e, OpsError) else "interrupted"
+            words = self._runtime.words()[-_WORDS:]  # before those of the way back
             self._back(model, version, previous, cause)
             raise OpsError(
                 f"{model}: release {version} failed: {cause}",
+                details="\n".join(words),
                 remedy="it is kept for inspection and marked failed: ./scripts/releases; live is "
                 f"{f'release {previous}, which answers' if previous else 'nothing, as before'}",
             ) from e

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from ops import buildsecrets, dockersdk, say, volume
 from ops.errors import OpsError
 from ops.ports import port_problem
-from ops.server import Server
+from ops.server import Server, errors
 from ops.settings import ROOT, Settings
 
 CPU_FILE = "compose.cpu.yaml"
@@ -106,7 +106,9 @@ class Compose:
             self.server.wait(live, _LOAD_SECS + self._settings.poll_secs, self._alive)
         except OpsError as e:
             raise OpsError(
-                e.found, details=f"{e.details}\n{self._tail()}".strip(), remedy="docker compose logs triton"
+                e.found,
+                details=f"{e.details}\n{errors(self.words())}".strip(),
+                remedy="docker compose logs triton",
             ) from e
 
     def _alive(self) -> None:
@@ -282,11 +284,10 @@ class Compose:
     def _volume(self) -> str:
         return f"{self._project}_models"
 
-    def _tail(self, lines: int = 20) -> str:
+    def words(self) -> List[str]:
+        """The server's last lines of log."""
         container = self._container()
-        text = container.logs(tail=400).decode("utf-8", "replace").splitlines() if container else []
-        errors = [line for line in text if line.startswith(("E", "error", "  ")) and line.strip()]
-        return "\n".join((errors or text)[-lines:])
+        return container.logs(tail=400).decode("utf-8", "replace").splitlines() if container else []
 
 
 def project(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from ops import environments, say, volume
 from ops.errors import OpsError
 from ops.ports import port_problem
 from ops.process import ServerProcess
-from ops.server import Server
+from ops.server import Server, errors
 from ops.settings import ROOT, Settings
 
 _LOAD_SECS = 180  # for a server to start, load and warm up its models
@@ -128,7 +128,7 @@ class Native:
         except OpsError as e:
             raise OpsError(
                 e.found,
-                details=f"{e.details}\n{self.process.tail()}".strip(),
+                details=f"{e.details}\n{errors(self.words())}".strip(),
                 remedy=f"the whole log: {self.process.log}",
             ) from e
 
@@ -189,6 +189,10 @@ class Native:
                 "log": str(self.process.log),
             },
         }
+
+    def words(self) -> List[str]:
+        """The server's lines of log."""
+        return self.process.words()
 
     def snapshot(self) -> Dict[str, volume.Model]:
         """Every model on the models volume."""

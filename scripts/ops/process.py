@@ -80,14 +80,12 @@ class ServerProcess:
         self._state.unlink(missing_ok=True)
         return pid
 
-    def tail(self, lines: int = 20) -> str:
-        """The log's last lines, its errors first when it has any."""
+    def words(self) -> List[str]:
+        """The log's lines."""
         try:
-            text = self.log.read_text("utf-8", "replace").splitlines()
+            return self.log.read_text("utf-8", "replace").splitlines()
         except OSError:
-            return ""
-        errors = [line for line in text if line.startswith(("E", "error", "  ")) and line.strip()]
-        return "\n".join((errors or text)[-lines:])
+            return []
 
 
 def _reap(pid: int) -> None:

@@ -54,6 +54,9 @@ class Runtime(Protocol):
     def status(self) -> Dict[str, Any]:
         """Runtime, device and server, for `status`."""
 
+    def words(self) -> List[str]:
+        """The server's own words: the last lines of its log."""
+
     def snapshot(self) -> Dict[str, volume.Model]:
         """Every model on the models volume."""
 

@@ -11,6 +11,12 @@ from typing import Any, Callable, Dict, List, Optional
 from ops.errors import OpsError
 
 
+def errors(log: List[str], lines: int = 20) -> str:
+    """The last of a log's errors; its last lines where it has none."""
+    bad = [line for line in log if line.startswith(("E", "error", "  ")) and line.strip()]
+    return "\n".join((bad or log)[-lines:])
+
+
 class Server:
     """Triton's HTTP endpoint at host:port."""
 
