@@ -88,13 +88,18 @@ def spoil(release: Path, data: bytes) -> None:
     (release / "manifest.json").write_text(json.dumps(manifest))
 
 
-def with_python_model(release: Path, code: str) -> None:
-    """Make the release one of Triton's plain Python models with this code."""
+def with_backend(stack: Stack, release: Path, code: str) -> None:
+    """Have the running server serve the release by a Python-based backend with this code.
+
+    Not by a Python model of the release's own: Triton tries a failed load again at each poll, and when
+    the way back takes the model.py away at that moment, Triton 2.51 waits for its stub for ever.
+    """
+    backend = stack.models_dir / "run" / "backends" / "misbehaving"
+    backend.mkdir()
+    (backend / "model.py").write_text(code)
     config = release / "model" / "config.pbtxt"
-    text = config.read_text().replace('backend: "onnxruntime"', 'backend: "python"')
-    text = text.replace('"model.onnx"', '"model.py"')
+    text = config.read_text().replace('backend: "onnxruntime"', 'backend: "misbehaving"')
     config.write_text(re.sub(r"model_warmup \{.*?\n\}\n", "", text, flags=re.DOTALL))
-    (release / "model" / release.name / "model.py").write_text(code)
 
 
 def assert_went_back(stack: Stack, done: subprocess.CompletedProcess[str], words: str) -> None:
@@ -269,7 +274,7 @@ def test_a_model_that_misbehaves_goes_back_and_the_server_lives(
     stack: Stack, tmp_path: Path, code: str, words: str
 ) -> None:
     stack.up(write_scale(tmp_path / "1"))
-    with_python_model(unproven(stack, write_scale(tmp_path / "2", factor=3)), code)
+    with_backend(stack, unproven(stack, write_scale(tmp_path / "2", factor=3)), code)
     pid = stack.status()["server"]["pid"]
     with loads(stack, clients=2) as load:
         done = stack.run("rollback", "--to", "2")
