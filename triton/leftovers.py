@@ -10,12 +10,11 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Iterator, Set, Tuple
+from typing import Iterator, Set
 
 _SHM = Path("/dev/shm")  # noqa: S108  (where Triton puts them)
 _REGIONS = "triton_*_backend_shm_region_*"
 _STUB = "triton_python_backend_stub"
-_YOUNG = 10.0  # seconds in which a region that nobody maps may still be about to be mapped
 
 
 def remove(backends: Path) -> None:
@@ -46,31 +45,40 @@ def _orphans(stub: Path) -> Iterator[int]:
 
 
 def _executable(process: Path) -> str:
+    return _link(process / "exe")
+
+
+def _link(path: Path) -> str:
     try:
-        return os.readlink(str(process / "exe"))
+        return os.readlink(str(path))
     except OSError:
         return ""  # ended, or somebody else's
 
 
 def _unused() -> Set[Path]:
-    old = time.time() - _YOUNG
-    regions = {
-        p for p in _SHM.glob(_REGIONS) for uid, ctime in [_facts(p)] if uid == os.getuid() and ctime < old
-    }
+    regions = {p for p in _SHM.glob(_REGIONS) if _owner(p) == os.getuid()}
     for process in Path("/proc").glob("[0-9]*"):
         if not regions:
             break
-        mapped = _mapped(int(process.name))
-        regions -= {r for r in regions if str(r) in mapped}
+        # Its open files first: another server's region that is not mapped yet is open, and may be
+        # mapped and closed by the time the maps are read.
+        held = _open(process) + _mapped(int(process.name))
+        regions -= {r for r in regions if str(r) in held}
     return regions
 
 
-def _facts(region: Path) -> Tuple[int, float]:
+def _owner(region: Path) -> int:
     try:
-        stat = region.stat()
+        return region.stat().st_uid
     except OSError:
-        return -1, 0.0
-    return stat.st_uid, stat.st_ctime
+        return -1
+
+
+def _open(process: Path) -> str:
+    try:
+        return "\n".join(_link(fd) for fd in (process / "fd").iterdir())
+    except OSError:
+        return ""
 
 
 def _mapped(pid: int) -> str:
