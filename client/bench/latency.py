@@ -1,7 +1,8 @@
 """Served against local, one request at a time: the same model, threads and inputs, in one run.
 
 Rounds of direct onnxruntime, gRPC and HTTP requests take turns, so that a machine that is busy for a
-while is busy for all of them.
+while is busy for all of them. The first request of a turn is not counted: whoever ran before has taken
+the processor's caches, and that is an artefact of taking turns.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ _WARM = 5
 
 @dataclass(frozen=True)
 class Latency:
-    """One way's latencies in milliseconds, and its median over the direct one's."""
+    """One way's latencies in milliseconds; ``ratio``: the median of its turns' medians over the direct one's.
+
+    By turns, because a machine that others use too changes its speed by more than what is measured.
+    """
 
     way: str
     requests: int
@@ -52,29 +56,31 @@ def measure(
 
     def served(model: Model, count: int) -> list[float]:
         seconds = []
+        model.infer(feed)
         for _ in range(count):
             began = time.perf_counter()
             model.infer(feed)
             seconds.append(time.perf_counter() - began)
         return seconds
 
-    seconds: dict[str, list[float]] = {"onnxruntime": [], **{way: [] for way in models}}
+    turns: dict[str, list[list[float]]] = {"onnxruntime": [], **{way: [] for way in models}}
     try:
         local.run(batch, _WARM)
         for model in models.values():
             served(model, _WARM)
         for start in range(0, requests, _ROUND):
             count = min(_ROUND, requests - start)
-            seconds["onnxruntime"] += local.run(batch, count)
+            turns["onnxruntime"].append(local.run(batch, 1 + count)[1:])
             for way, model in models.items():
-                seconds[way] += served(model, count)
+                turns[way].append(served(model, count))
     finally:
         for model in models.values():
             model.close()
-    base = float(np.median(seconds["onnxruntime"]))
-    return [_figures(way, values, base) for way, values in seconds.items()]
+    return [_figures(way, turns[way], turns["onnxruntime"]) for way in turns]
 
 
-def _figures(way: str, seconds: list[float], base: float) -> Latency:
+def _figures(way: str, turns: list[list[float]], direct: list[list[float]]) -> Latency:
+    seconds = np.concatenate(turns)
     p50, p95, p99 = (float(p) * 1e3 for p in np.percentile(seconds, (50, 95, 99)))
-    return Latency(way, len(seconds), p50, p95, p99, p50 / (base * 1e3))
+    ratios = [np.median(ours) / np.median(theirs) for ours, theirs in zip(turns, direct, strict=True)]
+    return Latency(way, len(seconds), p50, p95, p99, float(np.median(ratios)))
