@@ -35,7 +35,8 @@ def render(results: Results) -> str:
     parts.append("<div class='head'>")
     parts += [f"<div><span>{escape(k)}</span><b>{escape(v)}</b></div>" for k, v in results.headline()]
     parts.append("</div><div class='grid2'>")
-    parts += [_curves(results), _time(results), _ratios(results)]
+    parts += [_curves(results, batch) for batch in dict.fromkeys(b for _, b in _groups(results))]
+    parts += [_time(results), _ratios(results)]
     parts += [_percentiles(results, way, batch) for way, batch in _groups(results)]
     parts.append("</div>")
     parts += [_table(results), _details(results), "</body></html>"]
@@ -68,18 +69,19 @@ def _hint(p: Point) -> str:
     )
 
 
-def _curves(results: Results) -> str:
+def _curves(results: Results, batch: int) -> str:
     series = []
-    for n, (way, batch) in enumerate(_groups(results)):
+    for n, way in enumerate(way for way, b in _groups(results) if b == batch):
         marks = [
             svg.Mark(p.images_per_s, p.p99, _hint(p), p.stable, str(p.concurrency))
             for p in _of(results, way, batch)
         ]
-        series.append(svg.Series(f"{way}, batch {batch}", n % 8, marks))
+        series.append(svg.Series(way, n % 8, marks))
     plot = svg.lines(series, x="images/s", y="p99 of a request, ms")
     legend = svg.legend([(s.name, s.colour) for s in series])
     note = "Numbers are clients; hollow marks never became stable."
-    return f"<section><h2>Throughput against latency</h2>{legend}{plot}<p class='soft'>{note}</p></section>"
+    title = f"Throughput against latency: batch {batch}"
+    return f"<section><h2>{title}</h2>{legend}{plot}<p class='soft'>{note}</p></section>"
 
 
 def _percentiles(results: Results, way: str, batch: int) -> str:

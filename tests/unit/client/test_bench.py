@@ -171,7 +171,7 @@ def test_the_report_needs_nothing_from_outside(run: Results) -> None:
     assert parser.found == []
     assert "url(" not in page
     assert "@import" not in page
-    # curves, time (two), ratios, and a panel for each way and batch
+    # curves of each batch, time (two), ratios, and a panel for each way and batch
     assert parser.tags.count("svg") == 4 + 2
     assert "m&lt;odel" in page
     assert "A &amp; B" in page
