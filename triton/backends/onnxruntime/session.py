@@ -33,4 +33,7 @@ def load(model: Union[str, bytes], config: Dict[str, Any]) -> Any:
     """The InferenceSession for a model, its path or its bytes; raises what onnxruntime raises."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads(config)
+    # A thread that waits for its siblings leaves its core to whoever has work: another instance, or a
+    # client that decodes pictures on the same machine. One request alone is no slower for it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
