@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import sys
 import threading
@@ -114,6 +115,7 @@ def client(
 
 def main() -> None:
     protocol, port, models_dir, clients = sys.argv[1:]
+    os.nice(5)  # clients of another machine would take no processor from the server and its operator
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     expected, errors = Expected(Path(models_dir)), list[str]()
     tallies = [Counter[str]() for _ in range(int(clients))]
