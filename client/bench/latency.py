@@ -76,10 +76,11 @@ def measure(
     finally:
         for model in models.values():
             model.close()
-    return [_figures(way, turns[way], turns["onnxruntime"]) for way in turns]
+    return [figures(way, turns[way], turns["onnxruntime"]) for way in turns]
 
 
-def _figures(way: str, turns: list[list[float]], direct: list[list[float]]) -> Latency:
+def figures(way: str, turns: list[list[float]], direct: list[list[float]]) -> Latency:
+    """A way's figures out of its turns and the direct one's, each the seconds of its requests."""
     seconds = np.concatenate(turns)
     p50, p95, p99 = (float(p) * 1e3 for p in np.percentile(seconds, (50, 95, 99)))
     ratios = [np.median(ours) / np.median(theirs) for ours, theirs in zip(turns, direct, strict=True)]

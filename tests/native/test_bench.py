@@ -27,7 +27,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.stop()
 
 
-QUICK = ("--quick", "--way", "grpc", "http", "--batch", "1", "4", "--concurrency", "1", "3")
+QUICK = ("--quick", "--way", "grpc", "http", "--batch", "4", "--concurrency", "1", "3")
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +53,14 @@ def test_latency_takes_turns_with_onnxruntime(served: Stack) -> None:
     for way in ways.values():
         assert way["requests"] == 30
         assert 0 < way["p50"] <= way["p95"] <= way["p99"]
-        assert way["ratio"] == pytest.approx(way["p50"] / ways["onnxruntime"]["p50"])
+        assert way["ratio"] > 0
+    assert ways["onnxruntime"]["ratio"] == 1
 
 
 @pytest.mark.timeout(600)
 def test_every_point_is_written_with_what_it_was_measured_on(served: Stack, run: Path) -> None:
     data = json.loads((run / "results.json").read_text())
-    wanted = [(w, b, c) for b in (1, 4) for w in ("grpc", "http") for c in (1, 3)]
+    wanted = [(w, 4, c) for w in ("grpc", "http") for c in (1, 3)]
     assert [(p["way"], p["batch"], p["concurrency"]) for p in data["points"]] == wanted
     for p in data["points"]:
         assert p["images_per_s"] > 0
@@ -74,7 +75,7 @@ def test_every_point_is_written_with_what_it_was_measured_on(served: Stack, run:
     assert facts["release"]["version"] == facts["version"] == 1
     assert facts["spec"]["name"] == "colours"
     rows = list(csv.DictReader((run / "results.csv").open()))
-    assert len(rows) == len(wanted) + 2  # and local at both batch sizes
+    assert len(rows) == len(wanted) + 1  # and local
 
 
 @pytest.mark.timeout(600)

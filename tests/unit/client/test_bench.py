@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from client.bench import html, perf, results, svg
+from client.bench import html, latency, perf, results, svg
 from client.bench.baseline import Figure, parse_trtexec
 from client.bench.latency import Latency
 from client.bench.perf import PARTS, Point
@@ -200,3 +200,12 @@ def test_plots_stay_inside_their_frame(largest: float) -> None:
     wide = svg.bars([svg.Bar("b", [("p", largest)], "n")], unit="ms", colours={"p": 0}, reference=largest)
     for x, width in re.findall(r'<rect[^>]* x="([\d.]+)"[^>]* width="([\d.]+)"', wide):
         assert float(x) + float(width) <= svg.WIDTH
+
+
+def test_a_ratio_is_the_median_of_the_turns_own() -> None:
+    """The second turn of both was on a machine twice as slow."""
+    direct, served = [[1.0, 1.0, 9.0], [2.0, 2.0, 2.0], [1.0, 1.0, 1.0]], [[1.1] * 3, [2.4] * 3, [1.5] * 3]
+    found = latency.figures("grpc", served, direct)
+    assert found.ratio == pytest.approx(1.2)
+    assert (found.requests, found.p50) == (9, pytest.approx(1500))
+    assert latency.figures("onnxruntime", direct, direct).ratio == 1

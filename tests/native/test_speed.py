@@ -1,4 +1,4 @@
-"""ResNet50 as served here: 2,000 pictures in one call, and what Triton adds to onnxruntime called directly.
+"""A residual network as served here: 2,000 pictures in one call, and what Triton adds to onnxruntime alone.
 
 Everything is compared with something measured a moment before or after it on the same machine.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from ops import bench, environments
 from ops.errors import OpsError
 from support.pictures import photograph
+from support.resnet import write_resnet
 from support.stack import ROOT, Stack
 
 from client import release
@@ -31,7 +32,11 @@ PICTURES = 2000
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("served") / "models")
-    stack.up("resnet50")
+    folder = tmp_path_factory.mktemp("models")
+    stack.up(
+        write_resnet(folder, name="resnet50"),
+        write_resnet(folder, name="resnet26", blocks=(2, 2, 2, 2)),
+    )
     yield stack
     stack.stop()
 
@@ -42,14 +47,16 @@ def resnet50(served: Stack) -> Release:
 
 
 @pytest.fixture
-def perf(served: Stack, resnet50: Release, tmp_path: Path) -> PerfAnalyzer:
+def perf(served: Stack, tmp_path: Path) -> Callable[[str], PerfAnalyzer]:
+    """perf_analyzer on a model."""
     environments.ensure([bench.PERF])
     try:
         program, libraries = bench.perf_analyzer()
     except OpsError as e:
         pytest.skip(f"no perf_analyzer here: {e.found}")
-    return PerfAnalyzer(
-        str(program), str(libraries), resnet50, {"grpc": f"127.0.0.1:{served.grpc}"}, tmp_path
+    urls = {"grpc": f"127.0.0.1:{served.grpc}"}
+    return lambda model: PerfAnalyzer(
+        str(program), str(libraries), release.live(served.models_dir, [model])[0], urls, tmp_path
     )
 
 
@@ -62,10 +69,10 @@ def local(served: Stack, resnet50: Release) -> Iterator[Local]:
 
 
 def pictures(folder: Path) -> Path:
-    """2,000 links to 20 photographs."""
+    """2,000 links to 20 photographs, of a size that leaves the cores to the model."""
     folder.mkdir()
     for n in range(20):
-        photograph(500, 375, n).save(folder.parent / f"{n}.jpg", quality=90)
+        photograph(256, 256, n).save(folder.parent / f"{n}.jpg", quality=90)
     for n in range(PICTURES):
         (folder / f"{n:05}.jpg").symlink_to(folder.parent / f"{n % 20}.jpg")
     return folder
@@ -75,7 +82,7 @@ def classify(stack: Stack, folder: Path, out: Path) -> tuple[float, list[int]]:
     """Seconds from the first picture to the last by its own account, and its memory in MB as it went."""
     command = [
         str(environments.python("client")), "-m", "client", "classify", str(folder),
-        "--model", "resnet50", "--json", "--top", "1", "--shared-memory", "off",
+        "--model", "resnet26", "--json", "--top", "1", "--shared-memory", "off",
         "--batch", str(BATCH), "--concurrency", str(CONCURRENCY),
     ]  # fmt: skip
     memory = []
@@ -96,15 +103,17 @@ def classify(stack: Stack, folder: Path, out: Path) -> tuple[float, list[int]]:
 
 @pytest.mark.timeout(600)
 def test_2000_pictures_in_one_call(
-    served: Stack, resnet50: Release, perf: PerfAnalyzer, tmp_path: Path
+    served: Stack, perf: Callable[[str], PerfAnalyzer], tmp_path: Path
 ) -> None:
     """At least 0.9 of perf_analyzer's rate at the same batch and concurrency, in memory that stays flat.
 
-    The better of two calls: a minute and a half is long enough for others on the machine to matter.
+    The better of two calls, because others on the machine may matter.
     """
 
+    analyzer = perf("resnet26")
+
     def generator() -> float:
-        return perf.count("grpc", BATCH, CONCURRENCY, requests=8 * CONCURRENCY).images_per_s
+        return analyzer.count("grpc", BATCH, CONCURRENCY, requests=16 * CONCURRENCY).images_per_s
 
     folder = pictures(tmp_path / "pictures")
     rates, ratios = [generator()], list[float]()
@@ -141,12 +150,15 @@ def test_a_single_request_takes_little_longer_than_onnxruntime_alone(
 
 
 @pytest.mark.timeout(300)
-def test_saturated_it_is_as_fast_as_onnxruntime_alone(perf: PerfAnalyzer, local: Local) -> None:
+def test_saturated_it_is_as_fast_as_onnxruntime_alone(
+    perf: Callable[[str], PerfAnalyzer], local: Local
+) -> None:
     """Images per second at least 0.97 times, in turns; the better of two runs."""
-    load = perf.count("grpc", 1, 8, requests=40)
+    analyzer = perf("resnet50")
+    load = analyzer.count("grpc", 1, 8, requests=40)
     ratios: list[float] = []
     while not ratios or (max(ratios) < 0.97 and len(ratios) < 2):
-        found = saturation.measure(perf, local, load, rounds=5, seconds=3)
+        found = saturation.measure(analyzer, local, load, rounds=3, seconds=3)
         print(f"served {found.served:.1f} images/s, local {found.local:.1f}: {found.ratio:.3f}")
         ratios.append(found.ratio)
     assert max(ratios) >= 0.97, ratios
