@@ -23,10 +23,10 @@ def sample() -> Callable[[str], str]:
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """A native CPU stack of the test's own, stopped at its end."""
+    """A native CPU stack of the test's own, gone at its end."""
     stack = Stack(tmp_path / "models")
     yield stack
-    stack.stop()
+    stack.kill()
 
 
 @pytest.hookimpl(wrapper=True)

