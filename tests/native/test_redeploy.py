@@ -233,6 +233,7 @@ def test_an_engine_spoilt_after_verification_goes_back_without_a_gap(
     with loads(stack) as load:
         done = stack.run("rollback", "--to", "2")
     assert_went_back(stack, done, "Triton did not load version 2")
+    assert re.search(r"\n  \| E.*failed to load 'scale' version 2", done.stderr), "the server's own words"
     load.assert_clean(at_least=500)
     done = redeploy(stack, write_scale(tmp_path / "3", factor=4))  # without a restart
     assert (done.returncode, live(stack)) == (0, 3), done.stderr
