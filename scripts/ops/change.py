@@ -131,7 +131,7 @@ class Change:
             self._builder(["confirm", model])
         except (OpsError, KeyboardInterrupt) as e:
             cause = e.found if isinstance(e, OpsError) else "interrupted"
-            words = self._words()  # before those of the way back
+            words = self._runtime.words()[-_WORDS:]  # before those of the way back
             self._back(model, version, previous, cause)
             raise OpsError(
                 f"{model}: release {version} failed: {cause}",
@@ -175,12 +175,6 @@ class Change:
                 previous=previous,
                 reason=cause,
             )
-
-    def _words(self) -> List[str]:
-        try:
-            return self._runtime.words()[-_WORDS:]
-        except Exception:  # noqa: BLE001  (a log that cannot be read must not keep the old release away)
-            return []
 
     def _prove(self, model: str, version: int, stale: str = "") -> Dict[str, Any]:
         options = ["--deadline", str(self._deadline), *([f"--stale={stale}"] if stale else [])]

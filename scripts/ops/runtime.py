@@ -55,7 +55,7 @@ class Runtime(Protocol):
         """Runtime, device and server, for `status`."""
 
     def words(self) -> List[str]:
-        """The server's own words: the last lines of its log."""
+        """The server's own words: the last lines of its log; none where it cannot be read. Never raises."""
 
     def snapshot(self) -> Dict[str, volume.Model]:
         """Every model on the models volume."""

@@ -22,7 +22,7 @@ HOSTS = re.compile(
     re.IGNORECASE,
 )
 PLACES = re.compile(
-    r"/home/[a-z]|/root/[a-z]|/root/[.]pyenv|/Users/[A-Za-z]|/work/[a-z.]|/tmp/[x]/|[A-Z]:\\\\Users"
+    r"/[h]ome/[a-z]|/[r]oot/[a-z.]|/[U]sers/[A-Za-z]|/[w]ork/[a-z.]|/[t]mp/x/|[A-Z]:\\\\[U]sers"
 )
 
 
