@@ -13,11 +13,12 @@ from typing import Any, Dict, List, Optional
 import yaml
 
 from builder import engine as engines
-from builder import hashing, live, manifest, pipeline
-from builder import spec as specs
+from builder import hashing
 from builder.errors import BuilderError, ReleaseError, SpecError
-from builder.releases import Store
-from builder.yamlnode import Node
+from builder.release import build, lifecycle, manifest
+from builder.release.store import Store
+from builder.spec import model as specs
+from builder.spec.yamlnode import Node
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -151,12 +152,12 @@ def _build(args: argparse.Namespace) -> List[Dict[str, Any]]:
         specs.load(file)  # refuse the third model's spec before the first one's build
     store = Store(args.models_dir)
     if args.dry_run:
-        rows = [pipeline.plan(file, store, args.engine) for file in files]
+        rows = [build.plan(file, store, args.engine) for file in files]
         for row in rows:
             print("\n  ".join([f"{row['model']}: would {row['would']}", *row["changes"]]), file=sys.stderr)
         return rows
     return [
-        pipeline.build(
+        build.build(
             file,
             store,
             args.engine,
@@ -176,7 +177,7 @@ def _publish(args: argparse.Namespace) -> Dict[str, Any]:
 
 def _rollback(args: argparse.Namespace) -> Dict[str, Any]:
     store = Store(args.models_dir)
-    version = args.to if args.to is not None else live.predecessor(store, args.model)
+    version = args.to if args.to is not None else lifecycle.predecessor(store, args.model)
     if version is None:
         raise ReleaseError(
             f"{args.model}: there is no release before the live one to go back to",
@@ -191,7 +192,7 @@ def _rollback(args: argparse.Namespace) -> Dict[str, Any]:
 def _make_live(args: argparse.Namespace, store: Store, version: int) -> Dict[str, Any]:
     identity = engines.create(args.engine).identity() if args.engine else None
     with store.lock(f"{args.command} of {args.model}"):
-        previous = live.activate(
+        previous = lifecycle.activate(
             store, args.model, version, pending=args.pending, force=args.force, engine=identity
         )
     print(
@@ -203,13 +204,13 @@ def _make_live(args: argparse.Namespace, store: Store, version: int) -> Dict[str
 def _confirm(args: argparse.Namespace) -> Dict[str, Any]:
     store = Store(args.models_dir)
     with store.lock(f"confirm of {args.model}"):
-        return {"model": args.model, "version": live.confirm(store, args.model)}
+        return {"model": args.model, "version": lifecycle.confirm(store, args.model)}
 
 
 def _revert(args: argparse.Namespace) -> Dict[str, Any]:
     store = Store(args.models_dir)
     with store.lock(f"revert of {args.model}"):
-        return {"model": args.model, "live": live.revert(store, args.model, args.reason)}
+        return {"model": args.model, "live": lifecycle.revert(store, args.model, args.reason)}
 
 
 def _prune(args: argparse.Namespace) -> List[Dict[str, Any]]:
@@ -221,7 +222,7 @@ def _prune(args: argparse.Namespace) -> List[Dict[str, Any]]:
         for model in args.models or store.models():
             if model not in store.models():
                 raise ReleaseError(f"there is no model {model}", expected=", ".join(store.models()) or "none")
-            rows.append({"model": model, "removed": live.prune(store, model, args.keep)})
+            rows.append({"model": model, "removed": lifecycle.prune(store, model, args.keep)})
     for row in rows:
         removed = ", ".join(map(str, row["removed"])) or "nothing"
         print(f"{row['model']}: removed {removed}", file=sys.stderr)
@@ -230,7 +231,7 @@ def _prune(args: argparse.Namespace) -> List[Dict[str, Any]]:
 
 def _releases(args: argparse.Namespace) -> List[Dict[str, Any]]:
     store = Store(args.models_dir)
-    rows = [row for model in store.models() for row in live.releases(store, model)]
+    rows = [row for model in store.models() for row in lifecycle.releases(store, model)]
     if not args.json:
         for row in rows:
             engine = row["engine"]
@@ -254,7 +255,7 @@ def _export(args: argparse.Namespace) -> Dict[str, Any]:
     store = Store(args.output / ".export")
     try:
         hashes = manifest.source_hashes(spec)
-        onnx, samples, weights = pipeline.source(spec, store, hashes, allow_untrained=args.allow_untrained)
+        onnx, samples, weights = build.source(spec, store, hashes, allow_untrained=args.allow_untrained)
         shutil.copyfile(onnx, args.output / "model.onnx")
         shutil.copyfile(samples, args.output / "golden.npz")
     finally:

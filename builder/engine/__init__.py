@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 
 from builder.errors import EngineError
-from builder.spec import Spec
+from builder.spec.model import Spec
 
 Arrays = Dict[str, np.ndarray]
 LOG = "build.log"

@@ -9,7 +9,7 @@ from typing import Any, Dict
 
 from builder.engine import LOG, Arrays, Built, Engine
 from builder.errors import EngineError
-from builder.spec import Spec
+from builder.spec.model import Spec
 
 
 class OnnxRuntime(Engine):

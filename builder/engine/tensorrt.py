@@ -12,10 +12,9 @@ from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
-from builder import gpu
-from builder.engine import LOG, Arrays, Built, Engine, stream, trtexec
+from builder.engine import LOG, Arrays, Built, Engine, gpu, logged_process, trtexec
 from builder.errors import EngineError
-from builder.spec import Spec
+from builder.spec.model import Spec
 
 # Where NVIDIA's packages and images put it, for the shells that do not have it on PATH.
 _PLACES = ("/opt/tensorrt/bin/trtexec", "/usr/src/tensorrt/bin/trtexec")
@@ -119,7 +118,7 @@ class TensorRT(Engine):
 
     def _run(self, argv: List[str], folder: Path, log: Path, failure: str, *, show: _Show) -> str:
         start = log.stat().st_size if log.exists() else 0
-        code = stream.run(argv, cwd=folder, log=log, show=show)
+        code = logged_process.run(argv, cwd=folder, log=log, show=show)
         with log.open("rb") as f:
             f.seek(start)
             text = f.read().decode("utf-8", "replace")

@@ -14,7 +14,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, Optional
 import numpy as np
 
 from builder.errors import EngineError
-from builder.spec import Spec
+from builder.spec.model import Spec
 
 _VERSION = re.compile(r"\[TensorRT v(\d+)\]")
 _OPTION = re.compile(r"^\s+(--\w+)", re.MULTILINE)

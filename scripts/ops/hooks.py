@@ -11,7 +11,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from ops import say
+from ops import console
 from ops.errors import OpsError
 from ops.settings import ROOT, Settings
 
@@ -27,7 +27,7 @@ def run(name: str, settings: Settings, *, must_succeed: bool, **facts: object) -
         return
     env = settings.environment()
     env.update({f"HOOK_{key.upper()}": "" if value is None else str(value) for key, value in facts.items()})
-    say.progress(f"hook {name}")
+    console.progress(f"hook {name}")
     try:
         code = subprocess.run([str(path)], env=env, cwd=ROOT, check=False).returncode
     except OSError as e:  # no interpreter, wrong format
@@ -39,4 +39,4 @@ def run(name: str, settings: Settings, *, must_succeed: bool, **facts: object) -
             f"hook {name} failed (exit code {code}{reason}); nothing was changed", remedy=f"see {path}"
         )
     if code:
-        say.progress(f"WARNING: hook {name} failed (exit code {code}{reason})")
+        console.progress(f"WARNING: hook {name} failed (exit code {code}{reason})")

@@ -56,6 +56,12 @@ class Settings:
         """Process state, logs and backends of the native server."""
         return self.models_dir / "run"
 
+    def python_environment(self) -> Dict[str, str]:
+        """For the builder and the client: ``environment``, with the folders that hold their packages."""
+        given = os.environ.get("PYTHONPATH")
+        path = os.pathsep.join([str(ROOT), str(ROOT / "client"), *([given] if given else [])])
+        return {**self.environment(), "PYTHONPATH": path}
+
     def environment(self) -> Dict[str, str]:
         """For child processes: this process's environment with every knob set."""
         return {

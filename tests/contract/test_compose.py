@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ops.choose import OLDEST_COMPOSE, OLDEST_ENGINE, base_images
-from ops.compose import CPU_FILE, DEVICE_LABEL
+from ops.runtimes.compose import CPU_FILE, DEVICE_LABEL
+from ops.runtimes.detection import OLDEST_COMPOSE, OLDEST_ENGINE, base_images
 from ops.settings import load
 from support.stack import ROOT
 
@@ -185,7 +185,7 @@ def test_dockerfiles(name: str) -> None:
 
 def test_a_build_sees_only_what_images_hold() -> None:
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
-    assert kept == ["builder", "client", "triton"]
+    assert kept == ["builder", "client", "models_volume", "triton"]
     sources = {
         s
         for name in DOCKERFILES

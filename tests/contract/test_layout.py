@@ -54,10 +54,11 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "strangers"),
     [
-        ("builder", {"client", "ops", "scripts", "triton"}),
-        ("client", {"builder", "ops", "scripts", "triton"}),
-        ("scripts", {"builder", "client", "triton"}),
-        ("triton", {"builder", "client", "ops", "scripts"}),
+        ("builder", {"client", "ops", "scripts", "triton", "triton_stack_client"}),
+        ("client", {"builder", "client", "ops", "scripts", "triton"}),
+        ("scripts", {"builder", "client", "triton", "triton_stack_client"}),
+        ("triton", {"builder", "client", "ops", "scripts", "triton_stack_client"}),
+        ("models_volume", {"builder", "client", "ops", "scripts", "triton", "triton_stack_client"}),
     ],
 )
 def test_the_parts_never_import_each_other(folder: str, strangers: set[str]) -> None:
@@ -69,14 +70,14 @@ def test_tensorflow_is_imported_by_the_exporter_alone() -> None:
     heavy = {"tensorflow", "tf2onnx", "keras"}
     found = {
         str(p.relative_to(ROOT))
-        for p in python_files("builder", "client", "scripts", "triton")
+        for p in python_files("builder", "client", "models_volume", "scripts", "triton")
         if imports(p) & heavy
     }
-    assert found == {"builder/export.py"}
+    assert found == {"builder/export/tensorflow.py"}
 
 
 def test_the_scripts_need_nothing_but_python_apart_from_docker_s_sdk() -> None:
-    ours = {"ops", "__future__"}
+    ours = {"models_volume", "ops", "__future__"}
     foreign = {
         str(p.relative_to(ROOT)): imports(p) - ours - set(sys.stdlib_module_names)
         for p in python_files("scripts")
@@ -87,7 +88,7 @@ def test_the_scripts_need_nothing_but_python_apart_from_docker_s_sdk() -> None:
 def test_only_the_scripts_run_docker() -> None:
     callers = [
         str(p.relative_to(ROOT))
-        for p in python_files("builder", "client", "triton")
+        for p in python_files("builder", "client", "models_volume", "triton")
         if re.search(r"""["']docker["']""", p.read_text("utf-8"))
     ]
     assert callers == []
@@ -157,13 +158,13 @@ def test_a_script_is_executable_and_answers_help_at_once(script: Path, tmp_path:
     assert list(tmp_path.iterdir()) == [], "asking for help makes nothing"
 
 
-@pytest.mark.parametrize("folder", ["builder", "triton", "scripts"])
+@pytest.mark.parametrize("folder", ["builder", "models_volume", "triton", "scripts"])
 def test_what_may_run_on_python_3_8_has_its_syntax(folder: str) -> None:
     for path in python_files(folder):
         ast.parse(path.read_text("utf-8"), str(path), feature_version=(3, 8))
 
 
-@pytest.mark.parametrize("folder", ["builder", "triton", "scripts/ops"])
+@pytest.mark.parametrize("folder", ["builder", "models_volume", "triton", "scripts/ops"])
 def test_annotations_there_are_not_evaluated(folder: str) -> None:
     """Without the future import, ``list[str]`` in a signature is an error on 3.8 when it is imported."""
     modern = re.compile(r"(->|:)[^#\n\"']*\b(list|dict|tuple|set)\[|\| None")

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ops import buildsecrets
-from ops.ask import ask
-from ops.choose import compose_problem, engine_problem
+from ops.probe import ask
+from ops.runtimes import build_secrets
+from ops.runtimes.detection import compose_problem, engine_problem
 from support.compose import CPU, Project, docker, must, readable
 from support.models import write_scale
 from support.stack import ROOT
@@ -47,7 +47,7 @@ def engine() -> None:
 
 def build(files: str, *services: str, **environ: str) -> None:
     """`docker compose build` with this machine's package settings, as ./scripts/up does it."""
-    with buildsecrets.handed() as secrets:
+    with build_secrets.handed() as secrets:
         env = {**os.environ, "COMPOSE_FILE": files, **secrets, **environ}
         must(docker("compose", "build", *services, env=env, timeout=900))
 

@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "triton"))
+sys.path.insert(0, str(ROOT / "triton" / "cpu"))
 
-import cpu_server  # noqa: E402
+import server as cpu_server  # noqa: E402
 
 
 def shadow(repository: Path) -> Path:

@@ -18,11 +18,11 @@ import pytest
 from PIL import Image
 from support.digits import VENVS, Digits
 from support.pictures import BLUE, GREEN, RED, photograph, plain, write_colours, write_strange
-from support.stack import ROOT, Stack
+from support.stack import PACKAGES, ROOT, Stack
+from triton_stack_client.classify import pictures
+from triton_stack_client.preprocess import Preprocessing
 
-from builder.preprocess import MODES
-from client import pictures
-from client.preprocess import Preprocessing
+from models_volume.preprocessing import MODES
 
 
 @pytest.fixture(scope="module")
@@ -234,8 +234,8 @@ def test_a_missing_pillow_is_named(served: Stack, tmp_path: Path) -> None:
     (tmp_path / "PIL").mkdir()
     (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError('no Pillow here')\n")
     done = subprocess.run(
-        [sys.executable, "-m", "client", "classify", "x.png", "--model", "colours"],
-        env={**served.env, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        [sys.executable, "-m", "triton_stack_client", "classify", "x.png", "--model", "colours"],
+        env={**served.env, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PACKAGES}"},
         capture_output=True,
         text=True,
         check=False,

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from support.pictures import BLUE, GREEN, RED, plain, write_colours
 from support.stack import ROOT, Stack
-
-from client import Model, shm
-from client.errors import ClientError
+from triton_stack_client import Model
+from triton_stack_client.errors import ClientError
+from triton_stack_client.transport import shared_memory
 
 SHM = Path("/dev/shm")  # noqa: S108  (where the server looks)
 COLOURS = {"red": RED, "green": GREEN, "blue": BLUE}
@@ -156,7 +156,7 @@ def test_where_the_server_cannot_open_our_memory_tensors_go_over_the_wire(
     stack: Stack, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     # As in two containers that share a host's loopback, but not its /dev/shm.
-    monkeypatch.setattr(shm, "FOLDER", tmp_path)
+    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
     batch = np.full((2, 512, 512, 3), 7, np.uint8)
     url = f"{protocol}://127.0.0.1:{stack.grpc if protocol == 'grpc' else stack.http}"
     with Model("colours", url=url, shared_memory="auto") as model:

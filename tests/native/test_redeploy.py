@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.models import write_scale
-from support.stack import ROOT, Load, Stack
+from support.stack import PACKAGES, ROOT, Load, Stack
 
 VENVS = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs")
 
@@ -171,8 +171,9 @@ def test_dtype_and_shape_change_with_the_release(stack: Stack, tmp_path: Path) -
         with urllib.request.urlopen(f"http://127.0.0.1:{stack.http}/v2/models/scale", timeout=5) as answer:
             [tensor] = json.load(answer)["inputs"]
         assert (tensor["datatype"], tensor["shape"]) == (dtype, shape)
-        smoke = [VENVS / "client/bin/python3", "-m", "client", "smoke"]
-        checked = subprocess.run(smoke, cwd=ROOT, env=stack.env, capture_output=True, text=True, check=False)
+        smoke = [VENVS / "client/bin/python3", "-m", "triton_stack_client", "smoke"]
+        env = {**stack.env, "PYTHONPATH": PACKAGES}
+        checked = subprocess.run(smoke, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stdout
 
 

@@ -36,7 +36,7 @@ def test_requests_in_flight_are_answered(tmp_path: Path) -> None:
     }
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
-            [VENVS / "triton/bin/python3", ROOT / "triton/cpu_server.py"], env=env, stdout=log, stderr=log
+            [VENVS / "triton/bin/python3", ROOT / "triton/cpu/server.py"], env=env, stdout=log, stderr=log
         )
     try:
         wait_ready(stack.http)

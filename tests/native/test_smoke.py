@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.models import write_scale
-from support.stack import ROOT, Stack
+from support.stack import PACKAGES, ROOT, Stack
 
 VENVS = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs")
 
@@ -28,9 +28,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def smoke(stack: Stack, models_dir: Path | None = None, **env: str) -> tuple[int, dict[str, Any], str]:
     done = subprocess.run(
-        [VENVS / "client" / "bin" / "python3", "-m", "client", "smoke", "--json"],
+        [VENVS / "client" / "bin" / "python3", "-m", "triton_stack_client", "smoke", "--json"],
         cwd=ROOT,
-        env={**stack.env, "MODELS_DIR": str(models_dir or stack.models_dir), **env},
+        env={**stack.env, "PYTHONPATH": PACKAGES, "MODELS_DIR": str(models_dir or stack.models_dir), **env},
         capture_output=True,
         text=True,
         check=False,

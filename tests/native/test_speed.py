@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ops import bench, environments
+from ops.commands import bench
 from ops.errors import OpsError
+from ops.runtimes import environments
 from support.pictures import photograph
 from support.resnet import write_resnet
-from support.stack import ROOT, Stack
-
-from client import release
-from client.bench import latency, saturation
-from client.bench.local import Local
-from client.bench.perf import PerfAnalyzer
-from client.release import Release
-from client.wire import Wire
+from support.stack import PACKAGES, ROOT, Stack
+from triton_stack_client.bench import latency, saturation
+from triton_stack_client.bench.baseline_process import Local
+from triton_stack_client.bench.perf import PerfAnalyzer
+from triton_stack_client.transport.protocol import Wire
+from triton_stack_client.verify import release
+from triton_stack_client.verify.release import Release
 
 BATCH, CONCURRENCY = 8, 4
 PICTURES = 2000
@@ -81,13 +81,15 @@ def pictures(folder: Path) -> Path:
 def classify(stack: Stack, folder: Path, out: Path) -> tuple[float, list[int]]:
     """Seconds from the first picture to the last by its own account, and its memory in MB as it went."""
     command = [
-        str(environments.python("client")), "-m", "client", "classify", str(folder),
+        str(environments.python("client")), "-m", "triton_stack_client", "classify", str(folder),
         "--model", "resnet26", "--json", "--top", "1", "--shared-memory", "off",
         "--batch", str(BATCH), "--concurrency", str(CONCURRENCY),
     ]  # fmt: skip
     memory = []
     with out.open("wb") as file:
-        process = subprocess.Popen(command, env=stack.env, cwd=ROOT, stdout=file, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command, env={**stack.env, "PYTHONPATH": PACKAGES}, cwd=ROOT, stdout=file, stderr=subprocess.PIPE
+        )
         while process.poll() is None:
             rss = [
                 line.split()[1]

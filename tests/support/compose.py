@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ops.server import Server
+from ops.runtimes.server import Server
 
 from support.stack import ROOT, free_ports
 

@@ -11,11 +11,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ops.process import ServerProcess
+from ops.runtimes.process import ServerProcess
 
-from triton import leftovers
+from triton.cpu import leftovers
 
 ROOT = Path(__file__).resolve().parents[2]
+# For a test that starts the builder or the client itself: the folders that hold their packages.
+PACKAGES = os.pathsep.join([str(ROOT), str(ROOT / "client")])
 
 
 def free_ports(count: int) -> list[int]:

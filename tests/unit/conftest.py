@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from builder.spec import Spec, load
+from builder.spec.model import Spec, load
 
 Write = Callable[..., Path]
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from ops import buildsecrets
 from ops.errors import OpsError
+from ops.runtimes import build_secrets
 
 INDEX = "index-url"  # spelled so that no file of ours sets one
 CONFIG = f"""\
@@ -22,7 +22,7 @@ download.{INDEX}='https://not-for-us.example/simple'
 
 
 def test_the_way_to_an_index_is_kept_and_what_is_on_this_disk_is_not() -> None:
-    text = buildsecrets.pip_conf(buildsecrets.parse(CONFIG), {}, "")
+    text = build_secrets.pip_conf(build_secrets.parse(CONFIG), {}, "")
     assert text.splitlines() == [
         "[global]",
         f"{INDEX} = https://c.example/simple",
@@ -37,38 +37,38 @@ def test_the_way_to_an_index_is_kept_and_what_is_on_this_disk_is_not() -> None:
 def test_the_environment_wins_over_the_file() -> None:
     lines = "global.proxy='http://file:1'\n:env:.proxy='http://environment:2'\n"
     for text in (lines, "\n".join(reversed(lines.splitlines()))):
-        assert buildsecrets.parse(text)["proxy"] == "http://environment:2"
+        assert build_secrets.parse(text)["proxy"] == "http://environment:2"
 
 
 def test_a_bundle_is_named_as_the_build_sees_it(tmp_path: Path) -> None:
     bundle = tmp_path / "ca.pem"
     bundle.write_text("a certificate")
     environ = {"SSL_CERT_FILE": str(bundle), "HTTPS_PROXY": "http://proxy:3128"}
-    assert buildsecrets.ca_bundle({}, environ) == str(bundle)
-    assert buildsecrets.ca_bundle({"cert": str(tmp_path / "gone.pem")}, {}) == ""
-    text = buildsecrets.pip_conf({}, environ, str(bundle))
+    assert build_secrets.ca_bundle({}, environ) == str(bundle)
+    assert build_secrets.ca_bundle({"cert": str(tmp_path / "gone.pem")}, {}) == ""
+    text = build_secrets.pip_conf({}, environ, str(bundle))
     assert "cert = /run/secrets/ca_bundle" in text
     assert "proxy = http://proxy:3128" in text
 
 
 def test_files_are_made_for_the_build_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buildsecrets, "_pip_config", lambda: f"global.{INDEX}='https://c.example/simple'\n")
-    with buildsecrets.handed({}) as given:
+    monkeypatch.setattr(build_secrets, "_pip_config", lambda: f"global.{INDEX}='https://c.example/simple'\n")
+    with build_secrets.handed({}) as given:
         assert "https://c.example/simple" in Path(given["BUILD_PIP_CONF"]).read_text()
         assert given["BUILD_CA_BUNDLE"] == os.devnull
     assert not Path(given["BUILD_PIP_CONF"]).exists()
 
 
 def test_what_the_user_set_is_left_alone() -> None:
-    with buildsecrets.handed({"BUILD_PIP_CONF": "mine.conf", "BUILD_CA_BUNDLE": "mine.pem"}) as given:
+    with build_secrets.handed({"BUILD_PIP_CONF": "mine.conf", "BUILD_CA_BUNDLE": "mine.pem"}) as given:
         assert given == {"BUILD_PIP_CONF": "mine.conf", "BUILD_CA_BUNDLE": "mine.pem"}
 
 
 def test_a_bundle_that_no_build_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buildsecrets, "_pip_config", lambda: "")
+    monkeypatch.setattr(build_secrets, "_pip_config", lambda: "")
     bundle = tmp_path / "large.pem"
-    bundle.write_bytes(b"x" * (buildsecrets._LARGEST + 1))
-    with pytest.raises(OpsError, match="larger than the 500 KiB"), buildsecrets.handed(
+    bundle.write_bytes(b"x" * (build_secrets._LARGEST + 1))
+    with pytest.raises(OpsError, match="larger than the 500 KiB"), build_secrets.handed(
         {"SSL_CERT_FILE": str(bundle)}
     ):
         pass

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ops import checks, environments
+from ops.checks import machine
+from ops.checks.findings import Finding
 from ops.errors import OpsError
-from ops.findings import Finding
-from ops.native import Native
+from ops.runtimes import environments
+from ops.runtimes.native import Native
 from ops.settings import ROOT, Settings, load
 from support.stack import free_ports
 
@@ -31,7 +32,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def local(settings: Settings, device: str = "cpu", parts: tuple[str, ...] = ()) -> dict[str, Finding]:
-    return {f.name: f for f in checks.local(settings, device, list(parts))}
+    return {f.name: f for f in machine.local(settings, device, list(parts))}
 
 
 def test_what_is_not_ok_comes_with_a_remedy(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,14 +70,14 @@ def test_a_models_folder_that_is_not_there_yet_is_fine(make: Make) -> None:
 
 
 def test_too_little_shared_memory_fails(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(checks, "_SHM", tmp_path / "absent")
+    monkeypatch.setattr(machine, "_SHM", tmp_path / "absent")
     found = local(make())[str(tmp_path / "absent")]
     assert (found.level, found.detail) == ("fail", "0 MiB free")
     assert "--shm-size" in found.remedy
 
 
 def test_shared_memory_and_glibc_do_not_matter_with_a_gpu(make: Make) -> None:
-    assert not {"platform", str(checks._SHM)} & set(local(make(), device="gpu"))
+    assert not {"platform", str(machine._SHM)} & set(local(make(), device="gpu"))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_a_taken_port_stops_up_and_names_the_port_and_another(make: Make) -> Non
         port = taken.getsockname()[1]
         settings = make(GRPC_PORT=str(port))
         with pytest.raises(OpsError) as error:
-            checks.before_up(Native(settings, "cpu", setup=False), settings, setup=False)
+            machine.before_up(Native(settings, "cpu", setup=False), settings, setup=False)
     assert f"port {port} (GRPC_PORT) cannot be used: Address already in use" in str(error.value)
     assert "GRPC_PORT=" in error.value.remedy
 
@@ -120,10 +121,10 @@ def test_a_finding_that_fails_stops_up_with_its_remedy(make: Make, tmp_path: Pat
     (tmp_path / "file").touch()
     settings = make(MODELS_DIR=str(tmp_path / "file" / "models"))
     with pytest.raises(OpsError, match="models volume") as error:
-        checks.before_up(Native(settings, "gpu", setup=False), settings, setup=False)
+        machine.before_up(Native(settings, "gpu", setup=False), settings, setup=False)
     assert "MODELS_DIR" in error.value.remedy
 
 
 def test_what_is_not_needed_only_warns() -> None:
-    (found,) = checks.unused([Finding("Docker", "fail", "no engine", "start it")], "only for docker")
+    (found,) = machine.unused([Finding("Docker", "fail", "no engine", "start it")], "only for docker")
     assert (found.level, found.remedy) == ("warn", "start it (only for docker)")

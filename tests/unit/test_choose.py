@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from ops import choose
 from ops.errors import OpsError
+from ops.runtimes import detection
 from ops.settings import ROOT, Settings, load
 
 DOCKER = """#!/bin/sh
@@ -50,7 +50,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     for name in ("TRTEXEC", "TRITON_BACKENDS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(choose, "_TRTEXEC", ())
+    monkeypatch.setattr(detection, "_TRTEXEC", ())
     return Machine(tmp_path / "bin")
 
 
@@ -62,7 +62,7 @@ def settings() -> Settings:
 
 
 def test_a_machine_with_nothing_runs_natively_on_its_cpu(machine: Machine, settings: Settings) -> None:
-    choice = choose.choose("auto", "auto", settings)
+    choice = detection.choose("auto", "auto", settings)
     assert (choice.runtime, choice.device) == ("native", "cpu")
     assert "native, because there is no docker command" in choice.why
     assert "CPU, because there is no trtexec on PATH" in choice.why
@@ -71,13 +71,13 @@ def test_a_machine_with_nothing_runs_natively_on_its_cpu(machine: Machine, setti
 def test_trtexec_and_tritonserver_make_it_a_gpu(machine: Machine, settings: Settings) -> None:
     machine.program("trtexec")
     machine.program("tritonserver")
-    choice = choose.choose("auto", "auto", settings)
+    choice = detection.choose("auto", "auto", settings)
     assert (choice.runtime, choice.device) == ("native", "gpu")
 
 
 def test_trtexec_alone_is_no_gpu(machine: Machine, settings: Settings) -> None:
     machine.program("trtexec")
-    assert choose.gpu_problem("native") == "there is no tritonserver on PATH"
+    assert detection.gpu_problem("native") == "there is no tritonserver on PATH"
 
 
 def test_trtexec_is_found_where_its_variable_says(
@@ -87,14 +87,14 @@ def test_trtexec_is_found_where_its_variable_says(
     elsewhere = Machine(tmp_path / "elsewhere")
     elsewhere.program("mytrtexec")
     monkeypatch.setenv("TRTEXEC", str(tmp_path / "elsewhere" / "mytrtexec"))
-    assert choose.gpu_problem("native") is None
+    assert detection.gpu_problem("native") is None
 
 
 def test_a_gpu_asked_for_that_is_not_there_is_refused_with_what_is_missing(
     machine: Machine, settings: Settings
 ) -> None:
     with pytest.raises(OpsError) as error:
-        choose.choose("native", "gpu", settings)
+        detection.choose("native", "gpu", settings)
     assert "--device gpu: there is no trtexec on PATH" in str(error.value)
     assert "--device cpu" in error.value.remedy
 
@@ -102,12 +102,12 @@ def test_a_gpu_asked_for_that_is_not_there_is_refused_with_what_is_missing(
 def test_the_cpu_is_taken_as_asked_even_with_a_gpu(machine: Machine, settings: Settings) -> None:
     machine.program("trtexec")
     machine.program("tritonserver")
-    assert choose.choose("native", "cpu", settings).device == "cpu"
+    assert detection.choose("native", "cpu", settings).device == "cpu"
 
 
 def test_docker_is_taken_where_an_engine_answers(machine: Machine, settings: Settings) -> None:
     machine.docker()
-    choice = choose.choose("auto", "auto", settings)
+    choice = detection.choose("auto", "auto", settings)
     assert (choice.runtime, choice.device) == ("docker", "cpu")
     assert "nvidia-smi finds no GPU" in choice.why
 
@@ -115,14 +115,14 @@ def test_docker_is_taken_where_an_engine_answers(machine: Machine, settings: Set
 def test_docker_with_nvidia_s_runtime_and_a_gpu_is_the_product(machine: Machine, settings: Settings) -> None:
     machine.docker(runtimes='{"nvidia": {}}')
     machine.program("nvidia-smi")
-    choice = choose.choose("auto", "auto", settings)
+    choice = detection.choose("auto", "auto", settings)
     assert (choice.runtime, choice.device) == ("docker", "gpu")
 
 
 def test_a_gpu_that_docker_cannot_reach_is_told(machine: Machine) -> None:
     machine.docker(runtimes='{"runc": {}}')
     machine.program("nvidia-smi")
-    assert "nvidia-container-toolkit" in str(choose.gpu_problem("docker"))
+    assert "nvidia-container-toolkit" in str(detection.gpu_problem("docker"))
 
 
 @pytest.mark.parametrize(
@@ -140,23 +140,23 @@ def test_a_docker_that_will_not_do_is_passed_over_with_the_reason(
     machine: Machine, settings: Settings, facts: dict[str, str], words: str
 ) -> None:
     machine.docker(**facts)
-    choice = choose.choose("auto", "cpu", settings)
+    choice = detection.choose("auto", "cpu", settings)
     assert choice.runtime == "native"
     assert words in choice.why
     with pytest.raises(OpsError, match="--runtime docker"):
-        choose.choose("docker", "cpu", settings)
+        detection.choose("docker", "cpu", settings)
 
 
 @pytest.mark.parametrize("version", ["2.24.4", "v2.24.4", "2.26.1-4", "2.29.1+ds1", "5.0.0"])
 def test_a_new_enough_compose_is_known_however_it_writes_its_version(machine: Machine, version: str) -> None:
     machine.docker(compose=version)
-    assert choose.docker_problem([]) is None
+    assert detection.docker_problem([]) is None
 
 
 def test_the_tensorrt_backend_is_seen_beside_the_server(machine: Machine, tmp_path: Path) -> None:
     machine.program("tritonserver")
-    assert choose.tensorrt_backend() is None
+    assert detection.tensorrt_backend() is None
     library = tmp_path / "backends" / "tensorrt" / "libtriton_tensorrt.so"
     library.parent.mkdir(parents=True)
     library.touch()
-    assert choose.tensorrt_backend() == library
+    assert detection.tensorrt_backend() == library

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from support.models import write_scale
+from triton_stack_client import cli
+from triton_stack_client.errors import ReleaseError, ServerError
+from triton_stack_client.verify import metrics, release
+from triton_stack_client.verify.metrics import Counters
 
-from builder import pipeline
-from builder.releases import Store
-from client import cli, metrics, release
-from client.errors import ReleaseError, ServerError
-from client.metrics import Counters
+from builder.release import build
+from builder.release.store import Store
 
 
 def test_the_recorded_counters_are_read(sample: Callable[[str], str]) -> None:
@@ -88,7 +89,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     store = Store(folder / "models")
     spec = write_scale(folder, weights="untrained")
-    pipeline.build(spec, store, "onnxruntime", allow_untrained=False, force=False, activate="now")
+    build.build(spec, store, "onnxruntime", allow_untrained=False, force=False, activate="now")
     return store.root
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ops.ask import version
-from ops.docker_checks import Gpu, driver_and_gpu, gpus, same_tag, wants
+from ops.checks.docker import Gpu, driver_and_gpu, gpus, same_tag, wants
+from ops.probe import version
 from ops.settings import load
 from support.stack import ROOT, free_ports
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ops import environments
 from ops.errors import OpsError
+from ops.runtimes import environments
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builder import golden, spec
 from builder.errors import SourceError
-from builder.spec import Spec
+from builder.export import golden
+from builder.spec import model
+from builder.spec.model import Spec
 
 MakeSpec = Callable[..., Spec]
 PICTURE = {"name": "x", "dtype": "UINT8", "dims": [64, 48, 3]}
@@ -66,7 +67,7 @@ def test_the_channels_differ(pixels: np.ndarray) -> None:
 
 
 def test_the_default_model_s_samples_are_prepared_as_its_clients_do() -> None:
-    s = spec.load(spec.find("tensorrt_fp16_model"))
+    s = model.load(model.find("tensorrt_fp16_model"))
     x = golden.make_inputs(s)["input_1"]
     assert x.dtype == np.float16
     assert np.isfinite(x.astype(np.float64)).all()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder import gpu
+from builder.engine import gpu
 
 HEAD = "name, compute_cap, driver_version, memory.total [MiB]\n"
 

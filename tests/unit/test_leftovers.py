@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from triton import leftovers
+from triton.cpu import leftovers
 
 
 @pytest.fixture

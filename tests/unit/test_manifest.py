@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 import yaml
+from support.stack import ROOT
 
-from builder import manifest, spec
+from builder.release import manifest
+from builder.spec import model
 
 Write = Callable[..., Path]
 CPU = {"name": "onnxruntime", "version": "1.0", "gpu": None}
 
 
 def fingerprint(file: Path, engine: dict[str, Any] = CPU) -> str:
-    s = spec.load(file)
+    s = model.load(file)
     return manifest.fingerprint(s, manifest.source_hashes(s), engine)
 
 
@@ -87,15 +89,22 @@ def test_another_engine_or_gpu_matters(file: Path, engine: dict[str, Any]) -> No
     assert fingerprint(file, engine) != fingerprint(file)
 
 
-@pytest.mark.parametrize("name", ["config.py", "golden.py", "engine/trtexec.py", "engine/tensorrt.py"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "builder/release/model_config.py",
+        "builder/export/golden.py",
+        "builder/engine/trtexec.py",
+        "models_volume/preprocessing.py",
+    ],
+)
 def test_a_change_of_the_code_that_decides_the_result_matters(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     code = tmp_path / "code"
-    shutil.copytree(
-        Path(manifest.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", "models")
-    )
-    monkeypatch.setattr(manifest, "__file__", str(code / "manifest.py"))
+    for part in ("builder", "models_volume"):
+        shutil.copytree(ROOT / part, code / part, ignore=shutil.ignore_patterns("__pycache__", "models"))
+    monkeypatch.setattr(manifest, "__file__", str(code / "builder/release/manifest.py"))
     before = fingerprint(file)
     with (code / name).open("a") as f:
         f.write("# a fix\n")
@@ -124,7 +133,7 @@ def test_an_export_is_made_anew_for_its_interface_not_for_its_tolerances(
     write: Write, document: dict[str, Any]
 ) -> None:
     def key(**change: Any) -> str:
-        return manifest.export_key(spec.load(write({**document, **change})), {})
+        return manifest.export_key(model.load(write({**document, **change})), {})
 
     before = key()
     assert key(parity={"max_abs": 0.01}) == before
@@ -134,7 +143,7 @@ def test_an_export_is_made_anew_for_its_interface_not_for_its_tolerances(
 
 
 def test_no_place_on_this_machine_is_in_the_manifest(file: Path, tmp_path: Path) -> None:
-    s = spec.load(file)
+    s = model.load(file)
     data = manifest.make(
         s, version=1, created="now", fingerprint="f", engine=CPU, hashes={}, weights={}, parity={},
         seconds={"all": 1.239}, ngc_tag=None,
@@ -144,7 +153,7 @@ def test_no_place_on_this_machine_is_in_the_manifest(file: Path, tmp_path: Path)
 
 
 def test_the_contract_is_the_spec_s_interface_and_limits() -> None:
-    told = manifest.contract(spec.load(spec.find("resnet50")))
+    told = manifest.contract(model.load(model.find("resnet50")))
     assert (told["min_batch_size"], told["max_batch_size"]) == (1, 32)
     assert [(t["name"], t["dtype"], t["dims"]) for t in told["inputs"]] == [("image", "UINT8", [224, 224, 3])]
     assert [(t["name"], t["labels"]) for t in told["outputs"]] == [("probabilities", "labels.txt")]

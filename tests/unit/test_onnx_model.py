@@ -10,16 +10,17 @@ import pytest
 from onnx import TensorProto, helper
 from support.models import write_scale
 
-from builder import onnx_model, spec
 from builder.errors import ExportError
-from builder.spec import Spec
+from builder.export import onnx_model
+from builder.spec import model
+from builder.spec.model import Spec
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
 @pytest.fixture
 def scale(tmp_path: Path) -> Spec:
-    return spec.load(write_scale(tmp_path))
+    return model.load(write_scale(tmp_path))
 
 
 def model_of(s: Spec) -> Path:

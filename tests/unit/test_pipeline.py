@@ -12,9 +12,11 @@ import pytest
 import yaml
 from support.models import write_lookup, write_scale
 
-from builder import cli, pipeline, spec
+from builder import cli
 from builder.errors import EngineError, ExportError, ParityError, SourceError
-from builder.releases import Store
+from builder.release import build as pipeline
+from builder.release.store import Store
+from builder.spec import model
 
 
 @pytest.fixture
@@ -179,11 +181,12 @@ def test_weights_of_unknown_origin_are_not_called_trained(store: Store, tmp_path
 
 def makeshift(document: dict[str, Any], write: Any, store: Store) -> Path:
     """A spec that asks for ImageNet, and a release of that fingerprint with untrained weights."""
-    from builder import engine, hashing, manifest
+    from builder import engine, hashing
+    from builder.release import manifest
 
     document["source"] = {"application": "ResNet50", "weights": "imagenet"}
     file: Path = write(document)
-    s = spec.load(file)
+    s = model.load(file)
     staged = store.stage("m") / "release"
     plan = staged / "model" / "1" / "model.onnx"
     plan.parent.mkdir(parents=True)
@@ -205,7 +208,7 @@ def test_a_rehearsal_s_untrained_release_does_not_pass_for_the_trained_one(
     document: dict[str, Any], write: Any, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = makeshift(document, write, store)
-    monkeypatch.setattr("builder.export.available", lambda: False)
+    monkeypatch.setattr("builder.export.tensorflow.available", lambda: False)
     with pytest.raises(SourceError, match="TensorFlow and tf2onnx are not installed"):
         build(file, store)  # it wants to export again, which needs what this environment lacks
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from builder import spec
-from builder.manifest import contract
-from builder.preprocess import MODES
+from builder.release.manifest import contract
+from builder.spec import model
+from models_volume.preprocessing import MODES
 
 # One pixel: red 10, green 20, blue 30.
 PIXEL = np.array([[10.0, 20.0, 30.0]], np.float32)
@@ -65,7 +65,7 @@ def test_the_numbers_in_the_manifest_suffice_to_prepare_a_pixel(mode: str) -> No
 
 def test_the_contract_tells_only_what_is_left_to_the_client() -> None:
     default, in_graph = (
-        contract(spec.load(spec.find(m)))["inputs"][0] for m in ("tensorrt_fp16_model", "resnet50")
+        contract(model.load(model.find(m)))["inputs"][0] for m in ("tensorrt_fp16_model", "resnet50")
     )
     assert default["preprocessing"]["mode"] == "caffe"
     assert in_graph["preprocessing"] is None

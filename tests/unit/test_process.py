@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from ops.errors import OpsError
-from ops.process import ServerProcess
-from ops.server import errors
+from ops.runtimes.process import ServerProcess
+from ops.runtimes.server import errors
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 DEAF = [

@@ -17,7 +17,7 @@ from support.stack import ROOT
 
 from builder import hashing
 from builder.errors import LockedError, ReleaseError
-from builder.releases import Store
+from builder.release.store import Store
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ def test_a_root_of_a_read_only_file_system_is_refused() -> None:
 def holder(root: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lock until it is killed."""
     code = (
-        "import sys, time; from pathlib import Path; from builder.releases import Store\n"
+        "import sys, time; from pathlib import Path; from builder.release.store import Store\n"
         "with Store(Path(sys.argv[1])).lock('build of resnet50'): print('held', flush=True); time.sleep(60)"
     )
     child = subprocess.Popen(

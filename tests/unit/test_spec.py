@@ -11,15 +11,16 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from builder import manifest, spec
 from builder.errors import SourceError, SpecError
+from builder.release import manifest
+from builder.spec import model
 
 Document = dict[str, Any]
 
 
 def refusal(file: Path) -> str:
     with pytest.raises(SpecError) as error:
-        spec.load(file)
+        model.load(file)
     return str(error.value)
 
 
@@ -35,18 +36,18 @@ def put(document: Document, path: str, value: object) -> Document:
 
 @pytest.mark.parametrize("name", ["tensorrt_fp16_model", "resnet50"])
 def test_a_shipped_spec_loads_under_its_file_s_name(name: str) -> None:
-    assert spec.load(spec.find(name)).name == name
+    assert model.load(model.find(name)).name == name
 
 
 def test_the_default_model_has_the_article_s_contract() -> None:
-    s = spec.load(spec.find("tensorrt_fp16_model"))
+    s = model.load(model.find("tensorrt_fp16_model"))
     assert [(i.name, i.dtype.name, i.dims) for i in s.inputs] == [("input_1", "FP16", (224, 224, 3))]
     assert [(o.name, o.dtype.name, o.dims) for o in s.outputs] == [("predictions", "FP16", (1000,))]
     assert (s.batch.min, s.batch.opt, s.batch.max) == (1, 8, 32)
 
 
 def test_resnet50_takes_raw_pixels_and_prepares_them_in_the_graph() -> None:
-    s = spec.load(spec.find("resnet50"))
+    s = model.load(model.find("resnet50"))
     (image,), (scores,) = s.inputs, s.outputs
     assert (image.name, image.dtype.name, image.dims) == ("image", "UINT8", (224, 224, 3))
     assert image.preprocess_where == "graph"
@@ -57,16 +58,16 @@ def test_resnet50_takes_raw_pixels_and_prepares_them_in_the_graph() -> None:
     assert scores.labels.read_text("utf-8").splitlines()[207] == "golden retriever"
 
 
-def test_what_a_spec_leaves_out_has_a_default(make_spec: Callable[..., spec.Spec]) -> None:
+def test_what_a_spec_leaves_out_has_a_default(make_spec: Callable[..., model.Spec]) -> None:
     s = make_spec(batch={"max": 32})
     assert (s.batch.min, s.batch.opt, s.batch.max) == (1, 8, 32)
     assert (s.precision, s.opset, s.trtexec_args) == ("fp16", 15, ())
-    assert s.serving == spec.Serving(2, 1, 0, (), True)
+    assert s.serving == model.Serving(2, 1, 0, (), True)
 
 
-def test_the_default_opt_never_leaves_the_profile(make_spec: Callable[..., spec.Spec]) -> None:
-    assert make_spec(batch={"max": 4}).batch == spec.Batch(1, 4, 4)
-    assert make_spec(batch={"min": 16, "max": 32}).batch == spec.Batch(16, 16, 32)
+def test_the_default_opt_never_leaves_the_profile(make_spec: Callable[..., model.Spec]) -> None:
+    assert make_spec(batch={"max": 4}).batch == model.Batch(1, 4, 4)
+    assert make_spec(batch={"min": 16, "max": 32}).batch == model.Batch(16, 16, 32)
 
 
 # path in the file, value put there, what the message must show as found, what as allowed
@@ -240,7 +241,7 @@ def test_an_integer_input_that_is_no_picture_must_say_how_its_samples_are_made(
 
 
 def test_an_exported_model_brings_its_samples_and_need_not_say_how(document: Document, write: Any) -> None:
-    assert spec.load(write(put(document, "inputs.0.dtype", "INT32"))).inputs[0].dtype.name == "INT32"
+    assert model.load(write(put(document, "inputs.0.dtype", "INT32"))).inputs[0].dtype.name == "INT32"
 
 
 def test_a_missing_spec_file_is_refused(tmp_path: Path) -> None:
@@ -266,22 +267,22 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 
 def test_a_number_in_scientific_notation_is_a_number(document: Document, write: Any) -> None:
     text = yaml.safe_dump(document) + "parity: {max_abs: 1e-3}\n"
-    assert spec.load(write(text)).parity.max_abs == 0.001
+    assert model.load(write(text)).parity.max_abs == 0.001
 
 
 def test_an_unknown_model_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(SpecError, match=r"(?s)resnet51.*resnet50, tensorrt_fp16_model"):
-        spec.find("resnet51")
+        model.find("resnet51")
 
 
 def test_the_hash_of_every_named_file_is_taken(document: Document, write: Any, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
-    hashes = manifest.source_hashes(spec.load(write(put(document, "outputs.0.labels", "labels.txt"))))
+    hashes = manifest.source_hashes(model.load(write(put(document, "outputs.0.labels", "labels.txt"))))
     assert set(hashes) == {"model", "golden", "labels of y"}
 
 
 def test_a_file_with_another_hash_than_the_spec_s_is_refused(document: Document, write: Any) -> None:
-    s = spec.load(write(put(document, "source.sha256", "0" * 64)))
+    s = model.load(write(put(document, "source.sha256", "0" * 64)))
     with pytest.raises(SourceError) as error:
         manifest.source_hashes(s)
     message = str(error.value)
@@ -295,7 +296,7 @@ def test_the_hash_of_a_folder_sees_a_renamed_file(document: Document, write: Any
     folder = tmp_path / "saved"
     folder.mkdir()
     (folder / "a").write_text("1")
-    s = spec.load(write({**document, "source": {"saved_model": "saved"}}))
+    s = model.load(write({**document, "source": {"saved_model": "saved"}}))
     before = manifest.source_hashes(s)["model"]
     (folder / "a").rename(folder / "b")
     assert manifest.source_hashes(s)["model"] != before
@@ -328,7 +329,7 @@ def test_a_random_document_gives_a_spec_or_a_refusal(
 ) -> None:
     file = write({**document, **changes})
     try:
-        told = spec.load(file).file
+        told = model.load(file).file
     except SpecError as e:
         told = e.found
     assert str(told).startswith(str(file))

@@ -19,9 +19,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from builder import hashing, live
+from builder import hashing
 from builder.errors import ReleaseError
-from builder.releases import Store
+from builder.release import lifecycle
+from builder.release.store import Store
 
 MODEL = "m"
 
@@ -84,9 +85,9 @@ class ReleaseStore(RuleBasedStateMachine):
             return
         version = versions[pick % len(versions)]
         try:
-            live.activate(self.store, MODEL, version, pending=pending, force=force)
+            lifecycle.activate(self.store, MODEL, version, pending=pending, force=force)
         except ReleaseError:
-            assert live.failure(self.store, MODEL, version) is not None
+            assert lifecycle.failure(self.store, MODEL, version) is not None
             assert not force
         else:
             assert self.store.live(MODEL) == version
@@ -99,58 +100,58 @@ class ReleaseStore(RuleBasedStateMachine):
             return
         version, before = versions[pick % len(versions)], self.store.live(MODEL)
         with dying(call):
-            live.activate(self.store, MODEL, version, pending=pending, force=True)
+            lifecycle.activate(self.store, MODEL, version, pending=pending, force=True)
         assert self.store.live(MODEL) in (before, version)
         self.ever_live = self.ever_live or self.store.live(MODEL) is not None
 
-    @precondition(lambda self: live.pending(self.store, MODEL) is not None)
+    @precondition(lambda self: lifecycle.pending(self.store, MODEL) is not None)
     @rule()
     def confirm(self) -> None:
-        mark = live.pending(self.store, MODEL)
-        if live.failure(self.store, MODEL, mark["version"]) is not None:
+        mark = lifecycle.pending(self.store, MODEL)
+        if lifecycle.failure(self.store, MODEL, mark["version"]) is not None:
             with pytest.raises(ReleaseError, match="marked failed"):
-                live.confirm(self.store, MODEL)
+                lifecycle.confirm(self.store, MODEL)
             return
-        version = live.confirm(self.store, MODEL)
+        version = lifecycle.confirm(self.store, MODEL)
         assert self.store.live(MODEL) == version
-        assert live.state(self.store, MODEL, version) == "live"
+        assert lifecycle.state(self.store, MODEL, version) == "live"
 
-    @precondition(lambda self: live.pending(self.store, MODEL) is not None)
+    @precondition(lambda self: lifecycle.pending(self.store, MODEL) is not None)
     @rule()
     def revert(self) -> None:
-        mark = live.pending(self.store, MODEL)
-        live.revert(self.store, MODEL, "in a test")
+        mark = lifecycle.pending(self.store, MODEL)
+        lifecycle.revert(self.store, MODEL, "in a test")
         assert self.store.live(MODEL) == mark["previous"]
-        assert live.failure(self.store, MODEL, mark["version"]) is not None
+        assert lifecycle.failure(self.store, MODEL, mark["version"]) is not None
         self.ever_live = self.store.live(MODEL) is not None
 
-    @precondition(lambda self: live.pending(self.store, MODEL) is not None)
+    @precondition(lambda self: lifecycle.pending(self.store, MODEL) is not None)
     @rule(call=st.integers(0, 12))
     def revert_and_die(self, call: int) -> None:
-        mark = live.pending(self.store, MODEL)
+        mark = lifecycle.pending(self.store, MODEL)
         with dying(call):
-            live.revert(self.store, MODEL, "in a test")
+            lifecycle.revert(self.store, MODEL, "in a test")
         assert self.store.live(MODEL) in (mark["version"], mark["previous"])
         self.ever_live = self.store.live(MODEL) is not None
 
     @rule()
     def rollback(self) -> None:
-        target = live.predecessor(self.store, MODEL)
+        target = lifecycle.predecessor(self.store, MODEL)
         if target is not None:
-            live.activate(self.store, MODEL, target)
+            lifecycle.activate(self.store, MODEL, target)
             assert self.store.live(MODEL) == target
 
     @rule(keep=st.integers(1, 4))
     def prune(self, keep: int) -> None:
-        safe = {self.store.live(MODEL), live.predecessor(self.store, MODEL)}
-        gone = live.prune(self.store, MODEL, keep)
+        safe = {self.store.live(MODEL), lifecycle.predecessor(self.store, MODEL)}
+        gone = lifecycle.prune(self.store, MODEL, keep)
         assert not safe & set(gone)
         assert set(self.store.versions(MODEL)) >= set(self.used[-keep:]) & set(self.store.versions(MODEL))
 
     @rule(keep=st.integers(1, 4), call=st.integers(0, 8))
     def prune_and_die(self, keep: int, call: int) -> None:
         with dying(call):
-            live.prune(self.store, MODEL, keep)
+            lifecycle.prune(self.store, MODEL, keep)
 
     @invariant()
     def what_is_live_is_whole(self) -> None:
@@ -176,10 +177,10 @@ class ReleaseStore(RuleBasedStateMachine):
     def the_release_to_go_back_to_is_there(self) -> None:
         if not hasattr(self, "store"):
             return
-        mark = live.pending(self.store, MODEL)
+        mark = lifecycle.pending(self.store, MODEL)
         if mark is not None and mark["previous"] is not None:
             assert mark["previous"] in self.store.versions(MODEL)
-        before = live.predecessor(self.store, MODEL)
+        before = lifecycle.predecessor(self.store, MODEL)
         assert before is None or before in self.store.versions(MODEL)
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from builder.engine import stream
+from builder.engine import logged_process
 from builder.errors import EngineError
 
 
 def run(code: str, folder: Path, show: object = lambda _line: True) -> int:
-    return stream.run([sys.executable, "-c", code], cwd=folder, log=folder / "log", show=show)  # type: ignore[arg-type]
+    return logged_process.run([sys.executable, "-c", code], cwd=folder, log=folder / "log", show=show)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("code", [0, 1, 77])
@@ -72,7 +72,7 @@ def test_more_output_than_a_pipe_holds_arrives_whole(tmp_path: Path) -> None:
 def test_silence_is_broken_by_a_heartbeat(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "_HEARTBEAT", 0.05)
+    monkeypatch.setattr(logged_process, "_HEARTBEAT", 0.05)
     run("import time; time.sleep(0.5)", tmp_path)
     assert "still running" in capsys.readouterr().err
 
@@ -91,10 +91,12 @@ def test_an_exception_here_ends_the_program(tmp_path: Path) -> None:
 
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no-such-program cannot be started: No such file"):
-        stream.run(["no-such-program"], cwd=tmp_path, log=tmp_path / "log", show=lambda _line: True)
+        logged_process.run(["no-such-program"], cwd=tmp_path, log=tmp_path / "log", show=lambda _line: True)
 
 
 def test_a_file_that_may_not_be_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("text")
     with pytest.raises(EngineError, match="plain cannot be started: Permission denied"):
-        stream.run([str(tmp_path / "plain")], cwd=tmp_path, log=tmp_path / "log", show=lambda _line: True)
+        logged_process.run(
+            [str(tmp_path / "plain")], cwd=tmp_path, log=tmp_path / "log", show=lambda _line: True
+        )

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builder import spec
 from builder.engine import trtexec
 from builder.errors import EngineError
-from builder.spec import Spec
+from builder.spec import model
+from builder.spec.model import Spec
 
 Sample = Callable[[str], str]
 V8 = trtexec.Trtexec("8.5.1", frozenset({"--saveEngine", "--fp16", "--buildOnly", "--tacticSources"}))
@@ -35,12 +35,12 @@ def known(sample: Sample) -> trtexec.Trtexec:
 
 @pytest.fixture
 def fp16() -> Spec:
-    return spec.load(spec.find("tensorrt_fp16_model"))
+    return model.load(model.find("tensorrt_fp16_model"))
 
 
 @pytest.fixture
 def uint8() -> Spec:
-    return spec.load(spec.find("resnet50"))
+    return model.load(model.find("resnet50"))
 
 
 def test_the_recorded_help_names_the_version_and_its_options(known: trtexec.Trtexec) -> None:
@@ -210,24 +210,24 @@ def test_a_log_that_names_neither_gives_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "model", "output", "dtype"),
+    ("name", "shipped", "output", "dtype"),
     [
         ("out_b4.json", "resnet50", "probabilities", np.float32),
         ("out_fp16_io.json", "tensorrt_fp16_model", "predictions", np.float16),
     ],
 )
 def test_a_recorded_output_is_read_as_probabilities(
-    sample: Sample, name: str, model: str, output: str, dtype: type
+    sample: Sample, name: str, shipped: str, output: str, dtype: type
 ) -> None:
-    answers = trtexec.parse_output(sample(name), spec.load(spec.find(model)), 4)
+    answers = trtexec.parse_output(sample(name), model.load(model.find(shipped)), 4)
     scores = answers[output]
     assert (scores.dtype, scores.shape) == (np.dtype(dtype), (4, 1000))
     np.testing.assert_allclose(scores.astype(np.float64).sum(axis=1), 1, atol=0.01)
 
 
 def test_both_recorded_engines_see_the_same_pictures(sample: Sample) -> None:
-    a = trtexec.parse_output(sample("out_b4.json"), spec.load(spec.find("resnet50")), 4)
-    b = trtexec.parse_output(sample("out_fp16_io.json"), spec.load(spec.find("tensorrt_fp16_model")), 4)
+    a = trtexec.parse_output(sample("out_b4.json"), model.load(model.find("resnet50")), 4)
+    b = trtexec.parse_output(sample("out_fp16_io.json"), model.load(model.find("tensorrt_fp16_model")), 4)
     assert (a["probabilities"].argmax(1) == b["predictions"].argmax(1)).all()
 
 
@@ -274,7 +274,7 @@ def test_an_output_file_that_is_not_the_spec_s_is_refused(
 
 def test_the_wrong_batch_in_an_output_file_is_refused(make_spec: Callable[..., Spec], sample: Sample) -> None:
     with pytest.raises(EngineError, match="4x1000") as error:
-        trtexec.parse_output(sample("out_b4.json"), spec.load(spec.find("resnet50")), 8)
+        trtexec.parse_output(sample("out_b4.json"), model.load(model.find("resnet50")), 8)
     assert error.value.expected == "8x1000"
 
 

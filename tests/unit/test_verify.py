@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builder import verify
 from builder.engine import Arrays, Built, Engine
 from builder.errors import BuilderError, ParityError
-from builder.spec import Spec
+from builder.release import parity
+from builder.spec.model import Spec
 
 MakeSpec = Callable[..., Spec]
 
@@ -39,13 +39,13 @@ class Doubler(Engine):
 
 def run(spec: Spec, engine: Engine, count: int = 5) -> dict[str, Any]:
     x = np.arange(count * 4, dtype=np.float32).reshape(count, 4)
-    return verify.verify(spec, engine, Path("engine"), {"x": x}, {"y": x[:, :3] * 2}, Path("work"))
+    return parity.verify(spec, engine, Path("engine"), {"x": x}, {"y": x[:, :3] * 2}, Path("work"))
 
 
 def compare(make_spec: MakeSpec, wanted: list[Any], found: list[Any], dims: list[int] | None = None) -> Any:
     dims = dims or [len(wanted[0])]
     output = make_spec(outputs=[{"name": "y", "dtype": "FP32", "dims": dims}]).outputs[0]
-    return verify.compare(output, np.array(wanted, np.float32), np.array(found, np.float32))
+    return parity.compare(output, np.array(wanted, np.float32), np.array(found, np.float32))
 
 
 def test_equal_answers_agree_in_full(make_spec: MakeSpec) -> None:
@@ -91,7 +91,7 @@ def test_what_is_no_list_of_scores_has_no_top1(make_spec: MakeSpec, dims: list[i
 
 def test_a_difference_of_whole_numbers_does_not_wrap_round(make_spec: MakeSpec) -> None:
     output = make_spec(outputs=[{"name": "y", "dtype": "UINT8", "dims": [2]}]).outputs[0]
-    figures = verify.compare(output, np.array([[0, 1]], np.uint8), np.array([[255, 1]], np.uint8))
+    figures = parity.compare(output, np.array([[0, 1]], np.uint8), np.array([[255, 1]], np.uint8))
     assert figures["max_abs"] == 255
 
 
@@ -158,4 +158,4 @@ def test_an_answer_of_another_shape_is_refused_not_stretched(
     constant = Doubler(lambda y: spoil(np.zeros_like(y)))
     x = np.zeros((5, 4), np.float32)
     with pytest.raises(BuilderError, match=r"\[8, 3\]|\[4, 3\]|\[1, 3\]"):
-        verify.verify(make_spec(), constant, Path("e"), {"x": x}, {"y": x[:, :3]}, Path("w"))
+        parity.verify(make_spec(), constant, Path("e"), {"x": x}, {"y": x[:, :3]}, Path("w"))

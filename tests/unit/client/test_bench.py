@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from client.bench import html, latency, perf, results, svg
-from client.bench.baseline import Figure, parse_trtexec
-from client.bench.latency import Latency
-from client.bench.perf import PARTS, Point
-from client.bench.results import Results
-from client.bench.saturation import Saturation
-from client.errors import ClientError
+from triton_stack_client.bench import html, latency, perf, results, svg
+from triton_stack_client.bench.baseline import Figure, parse_trtexec
+from triton_stack_client.bench.latency import Latency
+from triton_stack_client.bench.perf import PARTS, Point
+from triton_stack_client.bench.results import Results
+from triton_stack_client.bench.saturation import Saturation
+from triton_stack_client.errors import ClientError
 
 Sample = Callable[[str], str]
 

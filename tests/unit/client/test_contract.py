@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from client import address
-from client.contract import Contract
-from client.errors import ClientError, ContractError
+from triton_stack_client.contract import Contract
+from triton_stack_client.errors import ClientError, ContractError
+from triton_stack_client.transport import address
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.pictures import BLUE, GREEN, RED, bomb, halves, photograph, plain, with_orientation
-
-from client import pictures
-from client.errors import PictureError
+from triton_stack_client.classify import pictures
+from triton_stack_client.errors import PictureError
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:

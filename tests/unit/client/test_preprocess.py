@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from triton_stack_client.preprocess import Preprocessing
 
-from builder.preprocess import MODES
-from client.preprocess import Preprocessing
+from models_volume.preprocessing import MODES
 
 
 @pytest.mark.parametrize("mode", sorted(MODES))

@@ -1,0 +1,144 @@
+"""Golden samples: seeded inputs and the source model's own outputs on them.
+
+One file, ``golden.npz``, serves the parity gate and the smoke test. It holds ``input.<name>`` and
+``output.<name>``, each [samples, *dims] in the spec's dtype.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, Dict, List, Tuple, Union
+
+import numpy as np
+
+from builder.errors import SourceError
+from builder.spec.model import Input, Output, Spec
+
+Arrays = Dict[str, np.ndarray]
+# What np.load raises for a file that is empty, cut short, of another kind, or a lone array as an .npz.
+_UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+
+
+def make_inputs(spec: Spec) -> Arrays:
+    """Seeded inputs by name, each [samples, *dims], as a client would send them.
+
+    Raises:
+        SourceError: a samples file does not fit its tensor.
+    """
+    rng = np.random.default_rng(spec.parity.seed)
+    arrays = {i.name: _make(i, spec.parity.samples, rng) for i in spec.inputs}
+    count = min(len(a) for a in arrays.values())  # a samples file may hold fewer than the spec asks for
+    return {name: a[:count] for name, a in arrays.items()}
+
+
+def _make(tensor: Input, count: int, rng: np.random.Generator) -> np.ndarray:
+    samples = tensor.samples
+    if samples.kind == "file":
+        return _from_file(tensor, count)
+    if samples.kind == "uniform":
+        values = rng.uniform(samples.low, samples.high, (count, *tensor.dims))
+        return np.asarray(values, dtype=tensor.dtype.numpy)
+    pixels = np.stack([_picture(tensor.dims, rng) for _ in range(count)])
+    if tensor.preprocess_where == "client" and tensor.preprocessing is not None:
+        return np.asarray(tensor.preprocessing.apply(pixels.astype(np.float32))).astype(tensor.dtype.numpy)
+    return np.asarray(pixels, dtype=tensor.dtype.numpy)
+
+
+def _picture(dims: Tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Something with a photograph's statistics: smooth colour, edges, sensor noise; [H, W, C] 0..255.
+
+    White noise or zeros would leave most filters of a convolutional network silent, and an engine that
+    is wrong there would pass the gate.
+    """
+    height, width, channels = dims
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    image = np.zeros(dims)
+    for octave in range(1, 7):
+        for channel in range(channels):
+            fx, fy = rng.normal(0, octave, 2)
+            wave = np.sin(2 * np.pi * (fx * x + fy * y) + rng.uniform(0, 2 * np.pi))
+            image[..., channel] += rng.normal() / octave * wave
+    for _ in range(rng.integers(2, 6)):
+        top, left = rng.integers(0, height), rng.integers(0, width)
+        bottom, right = rng.integers(top, height) + 1, rng.integers(left, width) + 1
+        image[top:bottom, left:right] += rng.normal(0, 1, channels)
+    image += rng.normal(0, 0.03, dims)
+    low, high = image.min(), image.max()
+    brightest = rng.uniform(128, 255)
+    scaled: np.ndarray = np.rint((image - low) / max(high - low, 1e-9) * brightest)
+    return scaled.astype(np.uint8)
+
+
+def _from_file(tensor: Input, count: int) -> np.ndarray:
+    path = tensor.samples.path
+    try:
+        values = np.load(str(path), allow_pickle=False)
+    except _UNREADABLE as e:
+        raise SourceError(f"samples of {tensor.name}: {path}: cannot be read: {e}") from e
+    if not isinstance(values, np.ndarray):
+        raise SourceError(
+            f"samples of {tensor.name}: {path} holds several arrays", expected="one, as numpy.save writes it"
+        )
+    if values.shape[1:] != tensor.dims or values.dtype != tensor.dtype.numpy or len(values) < 1:
+        raise SourceError(
+            f"samples of {tensor.name}: {path} holds {values.dtype} {list(values.shape)}",
+            expected=f"{tensor.dtype.numpy} [N, {', '.join(map(str, tensor.dims))}] with N of at least 1",
+        )
+    return np.asarray(values[:count])
+
+
+def save(path: Path, inputs: Arrays, outputs: Arrays) -> None:
+    """Write ``golden.npz``."""
+    arrays: Dict[str, Any] = {f"input.{k}": v for k, v in inputs.items()}
+    arrays.update({f"output.{k}": v for k, v in outputs.items()})
+    with path.open("wb") as f:
+        np.savez(f, **arrays)
+
+
+def load(path: Path, spec: Spec) -> Tuple[Arrays, Arrays]:
+    """The golden inputs and outputs by tensor name, checked against the spec.
+
+    Raises:
+        SourceError: the file cannot be read, lacks a tensor, or holds one of another type or shape,
+            or an output that is not finite.
+    """
+    try:
+        with np.load(str(path), allow_pickle=False) as npz:
+            arrays = {k: np.asarray(npz[k]) for k in npz.files}
+    except _UNREADABLE as e:
+        raise SourceError(f"{path}: cannot be read as golden samples: {e}") from e
+    remedy = "write it anew with `python -m builder export`"
+    tensors: List[Tuple[str, Union[Input, Output]]] = [("input", i) for i in spec.inputs]
+    tensors += [("output", o) for o in spec.outputs]
+    counts = {a.shape[:1] for a in arrays.values()}
+    for side, tensor in tensors:
+        want = f"{tensor.dtype.numpy} [N, {', '.join(map(str, tensor.dims))}]"
+        array = arrays.get(f"{side}.{tensor.name}")
+        if array is None:
+            raise SourceError(
+                f"{path}: has no {side}.{tensor.name}",
+                expected=f"{side}.{tensor.name} as {want}; found {', '.join(sorted(arrays)) or 'nothing'}",
+                remedy=remedy,
+            )
+        fits = array.dtype == tensor.dtype.numpy and array.shape[1:] == tensor.dims and len(array) > 0
+        if not fits or len(counts) != 1:
+            raise SourceError(
+                f"{path}: {side}.{tensor.name} is {array.dtype} {list(array.shape)}",
+                expected=f"{want} with one N for all",
+                remedy=remedy,
+            )
+        if not np.isfinite(array.astype(np.float64)).all():
+            raise SourceError(f"{path}: {side}.{tensor.name} holds values that are not finite", remedy=remedy)
+    return (
+        {i.name: arrays[f"input.{i.name}"] for i in spec.inputs},
+        {o.name: arrays[f"output.{o.name}"] for o in spec.outputs},
+    )
+
+
+def batch_of(arrays: Arrays, size: int, start: int = 0) -> Arrays:
+    """``size`` samples beginning at ``start``, going round as often as needed."""
+    count = len(next(iter(arrays.values())))
+    rows = (np.arange(size) + start) % count
+    return {name: np.ascontiguousarray(a[rows]) for name, a in arrays.items()}

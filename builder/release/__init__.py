@@ -1,0 +1,1 @@
+"""A release: built, held to the parity gate, stored, and made live."""

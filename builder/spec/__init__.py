@@ -1,0 +1,1 @@
+"""The model spec: what a user writes, read and checked."""

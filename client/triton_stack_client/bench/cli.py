@@ -1,0 +1,222 @@
+"""``python -m triton_stack_client.bench``: latency, run. ./scripts/latency and ./scripts/bench start it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from triton_stack_client.bench import html, latency, machine, results
+from triton_stack_client.bench.baseline import Baseline, OnnxRuntime, Trtexec
+from triton_stack_client.bench.baseline_process import Local
+from triton_stack_client.bench.perf import WAYS, PerfAnalyzer
+from triton_stack_client.bench.run import Plan, run
+from triton_stack_client.cli import positive, server_arguments
+from triton_stack_client.errors import ClientError
+from triton_stack_client.transport.protocol import Wire
+from triton_stack_client.verify import release
+from triton_stack_client.verify.release import Release
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command. 0: measured. 1: it could not be, with the reason. 2: wrong usage."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except ClientError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m triton_stack_client.bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    one = commands.add_parser(
+        "latency", prog="./scripts/latency", help="one request at a time, served against local"
+    )
+    one.add_argument("--requests", type=positive, default=200, metavar="N", help="of each way (200)")
+    one.add_argument("--batch", type=positive, default=1, metavar="N", help="samples in a request (1)")
+    one.add_argument("--shared-memory", choices=("auto", "system", "off"), default="off")
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(run=_latency)
+    full = commands.add_parser("run", prog="./scripts/bench", help="the whole matrix, and a report")
+    full.add_argument("--quick", action="store_true", help="fewer points, shorter windows: about two minutes")
+    full.add_argument(
+        "--way", nargs="+", choices=WAYS, help="protocols (grpc http; +shm: system shared memory)"
+    )
+    full.add_argument(
+        "--batch", nargs="+", type=positive, metavar="N", help="batch sizes (the profile's min and opt)"
+    )
+    full.add_argument("--concurrency", nargs="+", type=positive, metavar="N", help="clients (1 2 4 8 16)")
+    full.add_argument(
+        "--latency-budget-ms", type=float, metavar="MS", help="name the best point with a p99 within"
+    )
+    full.add_argument(
+        "--out", type=Path, metavar="DIR", help="a new folder (default: MODELS_DIR/bench/TIME-MODEL)"
+    )
+    full.add_argument(
+        "--compare",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="print what changed: against this run, or between two",
+    )
+    full.add_argument("--perf-analyzer", metavar="FILE", help=argparse.SUPPRESS)
+    full.add_argument("--libraries", default="", metavar="DIR", help=argparse.SUPPRESS)
+    full.set_defaults(run=_run)
+    for command in (one, full):
+        command.add_argument("--model", metavar="NAME", help="a live model (default: the first)")
+        command.add_argument("--local", metavar="COMMAND", help=argparse.SUPPRESS)
+        server_arguments(command)
+    return parser
+
+
+def _latency(args: argparse.Namespace) -> int:
+    chosen, config, urls = _server(args)
+    _onnxruntime_only(chosen, "latency")
+    with Local(shlex.split(args.local), chosen, config) as local:
+        rows = latency.measure(
+            chosen, local, urls, requests=args.requests, batch=args.batch, shared_memory=args.shared_memory
+        )
+    if args.json:
+        facts = {
+            "model": chosen.model,
+            "version": chosen.version,
+            "batch": args.batch,
+            "threads": local.threads,
+        }
+        print(json.dumps({**facts, "ways": [asdict(r) for r in rows]}, indent=2))
+        return 0
+    print(
+        f"{chosen.model} version {chosen.version}, batch {args.batch}, onnxruntime {local.version} with "
+        f"{local.threads} threads on both sides, {args.requests} requests each, in turns"
+    )
+    print(f"{'':12} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'p50 / direct':>13}")
+    for r in rows:
+        print(f"{r.way:12} {r.p50:9.2f} {r.p95:9.2f} {r.p99:9.2f} {r.ratio:13.3f}")
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    old = [results.load(path) for path in args.compare or []]
+    if len(old) > 2:
+        raise ClientError(
+            f"--compare takes one run, or two to compare with each other; given were {len(old)}"
+        )
+    if len(old) == 2:
+        _print_table(results.compare(*old))
+        return 0
+    chosen, config, urls = _server(args)
+    folder = (
+        args.out
+        or args.models_dir / "bench" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{chosen.model}"
+    )
+    try:
+        folder.mkdir(parents=True)
+    except OSError as e:
+        raise ClientError(f"{folder}: cannot be made: {e.strerror}", remedy="--out names a new folder") from e
+    plan = _plan(args, chosen)
+    hosts = {protocol: url.partition("://")[2] for protocol, url in urls.items()}
+    with tempfile.TemporaryDirectory(prefix="bench-") as work:
+        perf = PerfAnalyzer(args.perf_analyzer, args.libraries, chosen, hosts, Path(work))
+        facts = _facts(args, chosen, perf.version)
+        if chosen.engine["name"] == "tensorrt":
+            found = _measure(
+                plan, chosen, perf, Trtexec("trtexec", chosen, chosen.engine["file"]), urls, facts
+            )
+        else:
+            with Local(shlex.split(args.local), chosen, config) as local:
+                found = _measure(plan, chosen, perf, OnnxRuntime(local), urls, facts)
+    found.save(folder)
+    (folder / "report.html").write_text(html.render(found), "utf-8")
+    width = max(len(k) for k, _ in found.headline())
+    print("\n".join(f"{k.ljust(width)}  {v}" for k, v in found.headline()))
+    if chosen.untrained:
+        print(f"weights: {chosen.weights} (the speed is the real model's)")
+    print(f"{folder}/report.html")
+    if old:
+        _print_table(results.compare(old[0], found))
+    return 0
+
+
+def _measure(
+    plan: Plan,
+    chosen: Release,
+    perf: PerfAnalyzer,
+    baseline: Baseline,
+    urls: dict[str, str],
+    facts: dict[str, Any],
+) -> results.Results:
+    facts["baseline"] = f"{baseline.name} {baseline.version}"
+    return run(plan, chosen, perf, baseline, urls, facts)
+
+
+def _server(args: argparse.Namespace) -> tuple[Release, dict[str, Any], dict[str, str]]:
+    """The model, its configuration as served, and the URL of each protocol."""
+    chosen = release.live(args.models_dir, [args.model] if args.model else None)[0]
+    urls = {
+        protocol: f"{protocol}://{args.host}:{getattr(args, f'{protocol}_port')}"
+        for protocol in ("grpc", "http")
+    }
+    wire = Wire("http", f"{args.host}:{args.http_port}", args.timeout)
+    return chosen, wire.config(chosen.model, chosen.version), urls
+
+
+def _onnxruntime_only(chosen: Release, command: str) -> None:
+    if chosen.engine["name"] != "onnxruntime":
+        raise ClientError(
+            f"{command} takes turns with onnxruntime; {chosen.model} was built for {chosen.engine['name']}",
+            remedy="./scripts/bench compares a TensorRT engine with trtexec",
+        )
+
+
+def _plan(args: argparse.Namespace, chosen: Release) -> Plan:
+    opt = int(chosen.spec.get("batch", {}).get("opt") or chosen.max_batch)
+    batches = args.batch or sorted({chosen.min_batch, opt})
+    wrong = [b for b in batches if not chosen.min_batch <= b <= chosen.max_batch]
+    if wrong:
+        raise ClientError(
+            f"--batch {wrong[0]}: {chosen.model} takes {chosen.min_batch} to {chosen.max_batch}"
+        )
+    return Plan(
+        ways=args.way or ["grpc", "http"],
+        batches=batches,
+        concurrency=args.concurrency or ([1, 4] if args.quick else [1, 2, 4, 8, 16]),
+        window=1.5 if args.quick else 4.0,
+        trials=4 if args.quick else 8,
+        turn=1.0 if args.quick else 2.5,
+        requests=60 if args.quick else 200,
+        rounds=3 if args.quick else 7,
+    )
+
+
+def _facts(args: argparse.Namespace, chosen: Release, perf_version: str) -> dict[str, Any]:
+    server = Wire("http", f"{args.host}:{args.http_port}", args.timeout).server()
+    return {
+        "model": chosen.model,
+        "version": chosen.version,
+        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "machine": machine.describe(),
+        "versions": {"triton": server["version"], "perf_analyzer": perf_version, **machine.versions()},
+        "weights": chosen.weights,
+        "untrained": chosen.untrained,
+        "engine": f"{chosen.engine['name']} {chosen.engine['version']}",
+        "spec": chosen.spec,
+        "release": json.loads((chosen.folder / "manifest.json").read_text("utf-8")),
+        "latency_budget_ms": args.latency_budget_ms,
+        "command": ["./scripts/bench", *sys.argv[2:]],
+    }
+
+
+def _print_table(rows: list[list[str]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,87 @@
+"""Served against local, one request at a time: the same model, threads and inputs, in one run.
+
+Rounds of direct onnxruntime, gRPC and HTTP requests take turns, so that a machine that is busy for a
+while is busy for all of them. The first request of a turn is not counted: whoever ran before has taken
+the processor's caches, and that is an artefact of taking turns.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from triton_stack_client import Model
+from triton_stack_client.bench.baseline_process import Local
+from triton_stack_client.verify.release import Release
+
+_ROUND = 10  # requests of one way before the next has its turn
+_WARM = 5
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One way's latencies in milliseconds; ``ratio``: the median of its turns' medians over the direct one's.
+
+    By turns, because a machine that others use too changes its speed by more than what is measured.
+    """
+
+    way: str
+    requests: int
+    p50: float
+    p95: float
+    p99: float
+    ratio: float
+
+
+def measure(
+    release: Release, local: Local, urls: dict[str, str], *, requests: int, batch: int, shared_memory: str
+) -> list[Latency]:
+    """Measure ``requests`` requests of ``batch`` samples for each way, direct first.
+
+    Args:
+        urls: of each protocol, by its name.
+
+    Raises:
+        ClientError: the server or the baseline does not answer.
+    """
+    inputs, _ = release.golden()
+    rows = np.arange(batch) % len(next(iter(inputs.values())))
+    feed = {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}
+    models = {
+        way: Model(release.model, url=url, version=release.version, shared_memory=shared_memory)
+        for way, url in urls.items()
+    }
+
+    def served(model: Model, count: int) -> list[float]:
+        seconds = []
+        model.infer(feed)
+        for _ in range(count):
+            began = time.perf_counter()
+            model.infer(feed)
+            seconds.append(time.perf_counter() - began)
+        return seconds
+
+    turns: dict[str, list[list[float]]] = {"onnxruntime": [], **{way: [] for way in models}}
+    try:
+        local.run(batch, _WARM)
+        for model in models.values():
+            served(model, _WARM)
+        for start in range(0, requests, _ROUND):
+            count = min(_ROUND, requests - start)
+            turns["onnxruntime"].append(local.run(batch, 1 + count)[1:])
+            for way, model in models.items():
+                turns[way].append(served(model, count))
+    finally:
+        for model in models.values():
+            model.close()
+    return [figures(way, turns[way], turns["onnxruntime"]) for way in turns]
+
+
+def figures(way: str, turns: list[list[float]], direct: list[list[float]]) -> Latency:
+    """A way's figures out of its turns and the direct one's, each the seconds of its requests."""
+    seconds = np.concatenate(turns)
+    p50, p95, p99 = (float(p) * 1e3 for p in np.percentile(seconds, (50, 95, 99)))
+    ratios = [np.median(ours) / np.median(theirs) for ours, theirs in zip(turns, direct, strict=True)]
+    return Latency(way, len(seconds), p50, p95, p99, float(np.median(ratios)))

@@ -1,0 +1,85 @@
+"""A whole run of bench: the matrix of points, the baseline between them, and both in turns."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from triton_stack_client.bench import latency, saturation
+from triton_stack_client.bench.baseline import Baseline, OnnxRuntime
+from triton_stack_client.bench.perf import PerfAnalyzer, Point
+from triton_stack_client.bench.results import Results
+from triton_stack_client.verify.release import Release
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure; ``window`` and ``turn`` in seconds."""
+
+    ways: list[str]
+    batches: list[int]
+    concurrency: list[int]
+    window: float
+    trials: int
+    turn: float
+    requests: int
+    rounds: int
+
+    def points(self) -> list[tuple[str, int, int]]:
+        """Way, batch and concurrency of each point, in order."""
+        return [(w, b, c) for b in self.batches for w in self.ways for c in self.concurrency]
+
+
+def run(
+    plan: Plan,
+    release: Release,
+    perf: PerfAnalyzer,
+    baseline: Baseline,
+    urls: dict[str, str],
+    facts: dict[str, Any],
+) -> Results:
+    """Measure everything; raises ClientError when the server, perf_analyzer or the baseline fails."""
+    began = time.monotonic()
+    todo = plan.points()
+    points: list[Point] = []
+    for number, (way, batch, concurrency) in enumerate(todo, 1):
+        baseline.round(batch, plan.turn)
+        expected = concurrency * baseline.figure(batch).p50 / 1e3
+        # A window must hold some requests of every client to say anything about them.
+        window = min(max(plan.window, 4 * expected), 4 * plan.window)
+        point = perf.measure(
+            way, batch, concurrency, window=window, expected=expected / concurrency, trials=plan.trials
+        )
+        points.append(point)
+        mark = "" if point.stable else "  UNSTABLE"
+        _tell(
+            began,
+            f"{number}/{len(todo)} {way}, batch {batch}, {concurrency} clients: "
+            f"{point.images_per_s:.1f} images/s, p50 {point.p50:.1f} ms, p99 {point.p99:.1f} ms{mark}",
+        )
+    local = [baseline.figure(b) for b in plan.batches]
+    results = Results(facts, points, local, [], None)
+    if not isinstance(baseline, OnnxRuntime):
+        return results  # trtexec cannot take turns: its figures are of its own time
+    _tell(began, f"in turns with {baseline.name}: {plan.requests} requests each, one client")
+    protocols = {way: url for way, url in urls.items() if way in plan.ways}
+    turns = latency.measure(
+        release,
+        baseline.local,
+        protocols,
+        requests=plan.requests,
+        batch=min(plan.batches),
+        shared_memory="off",
+    )
+    best = results.best()
+    _tell(began, f"in turns with {baseline.name}: saturation, {plan.rounds} rounds")
+    saturated = saturation.measure(
+        perf, baseline.local, best, rounds=plan.rounds, seconds=plan.turn + plan.window
+    )
+    return Results(facts, points, local, turns, saturated)
+
+
+def _tell(began: float, text: str) -> None:
+    print(f"[{time.monotonic() - began:5.0f}s] {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,286 @@
+"""A served model as an object: what people import into their own services.
+
+    from triton_stack_client import Model
+
+    with Model("resnet50", url="grpc://127.0.0.1:8001") as model:
+        probabilities = model.predict(pixels)  # uint8 [n, 224, 224, 3] -> float32 [n, 1000]
+
+``AsyncModel`` is the same for asyncio. Both ask the server for the model's contract once, check arrays
+against it before anything travels, and keep their connection.
+
+A prediction changes nothing on the server, so a request that it has not answered (it is not there, it
+is restarting, it swaps the model) is asked again until ``timeout`` has passed; a refusal never is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+import numpy as np
+
+from triton_stack_client.contract import Contract
+from triton_stack_client.errors import ServerError
+from triton_stack_client.transport import address
+from triton_stack_client.transport import shared_memory as system_memory
+from triton_stack_client.transport.protocol import Arrays, AsyncWire, Wire
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two tries
+
+
+class _Tries:
+    """One call's deadline and its tries."""
+
+    def __init__(self, timeout: float) -> None:
+        self._deadline = time.monotonic() + timeout
+        self._pause = _FIRST_PAUSE
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline, never quite none."""
+        return max(self._deadline - time.monotonic(), 0.001)
+
+    def pause(self, e: ServerError) -> float:
+        """Seconds to wait before the next try; raises ``e`` when there is to be none."""
+        pause = self._pause
+        if not e.again or time.monotonic() + pause > self._deadline:
+            raise e
+        self._pause = min(pause * 2, _LONGEST_PAUSE)
+        return pause
+
+
+class Model:
+    """A model on a server, blocking.
+
+    Args:
+        name: the model's name on the server.
+        url: ``http://host:port``, ``grpc://host:port`` or ``host:port``; by default TRITON_HOST with
+            HTTP_PORT or GRPC_PORT.
+        protocol: "http" or "grpc" (the default), where ``url`` does not say.
+        version: a version number; the live one by default, whatever it is at each request.
+        timeout: seconds for each call, tries included.
+        shared_memory: "off", "system" (client and server share /dev/shm) or "auto" (where they do).
+
+    A gRPC model may be shared by threads, an HTTP model belongs to one.
+
+    Raises:
+        ClientError: the URL cannot be read, or tritonclient is not installed for the protocol.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        url: str | None = None,
+        protocol: str | None = None,
+        version: int | None = None,
+        timeout: float = 60.0,
+        shared_memory: str = "off",
+    ) -> None:
+        where = address.resolve(url, protocol)
+        self.name = name
+        self._version = version
+        self._timeout = timeout
+        self._wire = Wire(where.protocol, where.host_port, timeout)
+        self._contract: Contract | None = None
+        self._slots = system_memory.Slots(shared_memory, where)
+
+    @property
+    def contract(self) -> Contract:
+        """Inputs, outputs and limits, asked from the server once.
+
+        Raises:
+            ServerError: no answer within the timeout, or the server does not know the model.
+            ContractError: the model is of a kind this client cannot speak to.
+        """
+        if self._contract is None:
+            tries = _Tries(self._timeout)
+            while self._contract is None:
+                try:
+                    metadata = self._wire.metadata(self.name, self._version)
+                    config = self._wire.config(self.name, self._version)
+                    self._contract = Contract.of(metadata, config)
+                except ServerError as e:
+                    time.sleep(tries.pause(e))
+        return self._contract
+
+    def predict(self, batch: np.ndarray) -> np.ndarray:
+        """Run one batch through a model with one input and one output.
+
+        Args:
+            batch: [n, *dims] in the input's own dtype, 1 <= n <= contract.max_batch.
+
+        Returns:
+            [n, *dims] in the output's dtype.
+
+        Raises:
+            ContractError: the array does not fit, or the model has several inputs or outputs.
+            ServerError: no answer within the timeout, or the server refused the request.
+        """
+        given, got = self.contract.single()
+        return self.infer({given.name: batch})[got.name]
+
+    def infer(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """Run one batch: every input by name to every output by name; see ``predict``."""
+        arrays = self.contract.check(inputs)
+        outputs = [t.name for t in self.contract.outputs]
+        slot, clean = self._slots.borrow(self.contract), False
+        try:
+            answer = self._ask(arrays, outputs, slot)
+        except ServerError as e:
+            clean = e.refused
+            raise
+        else:
+            clean = True
+            return answer
+        finally:
+            self._slots.give_back(slot, clean=clean)
+
+    def _ask(self, arrays: Arrays, outputs: list[str], slot: system_memory.Slot | None) -> Arrays:
+        tries = _Tries(self._timeout)
+        while True:
+            try:
+                if slot is not None and not slot.known:
+                    slot = self._register(slot)
+                return self._wire.infer(
+                    self.name, self._version, arrays, outputs, timeout=tries.left, slot=slot
+                )
+            except ServerError as e:
+                system_memory.forgotten(slot, e)
+                time.sleep(tries.pause(e))
+
+    def _register(self, slot: system_memory.Slot) -> system_memory.Slot | None:
+        try:
+            self._wire.register(slot.region, slot.size)
+        except ServerError as e:
+            return self._slots.refused(slot, e)
+        slot.known = True
+        return slot
+
+    def close(self) -> None:
+        """Give shared memory back and close the connection."""
+        for slot in self._slots.known():
+            try:
+                self._wire.unregister(slot.region)
+            except ServerError:
+                continue  # the watcher tries again after us
+            slot.known = False
+        self._slots.close()
+        self._wire.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncModel:
+    """A model on a server, for asyncio; see ``Model`` for the arguments and the errors.
+
+    Any number of calls may be in flight at once, all over the same connection.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        url: str | None = None,
+        protocol: str | None = None,
+        version: int | None = None,
+        timeout: float = 60.0,
+        shared_memory: str = "off",
+    ) -> None:
+        self.name = name
+        self._where = address.resolve(url, protocol)
+        self._version = version
+        self._timeout = timeout
+        self._open: AsyncWire | None = None
+        self._contract: Contract | None = None
+        self._slots = system_memory.Slots(shared_memory, self._where)
+
+    @property
+    def _wire(self) -> AsyncWire:
+        if self._open is None:  # not in __init__: it needs the running event loop
+            self._open = AsyncWire(self._where.protocol, self._where.host_port, self._timeout)
+        return self._open
+
+    async def contract(self) -> Contract:
+        """See ``Model.contract``."""
+        if self._contract is None:
+            tries = _Tries(self._timeout)
+            while self._contract is None:
+                try:
+                    metadata = await self._wire.metadata(self.name, self._version)
+                    config = await self._wire.config(self.name, self._version)
+                    self._contract = Contract.of(metadata, config)
+                except ServerError as e:
+                    await asyncio.sleep(tries.pause(e))
+        return self._contract
+
+    async def predict(self, batch: np.ndarray) -> np.ndarray:
+        """See ``Model.predict``."""
+        given, got = (await self.contract()).single()
+        return (await self.infer({given.name: batch}))[got.name]
+
+    async def infer(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """See ``Model.infer``."""
+        contract = await self.contract()
+        arrays = contract.check(inputs)
+        outputs = [t.name for t in contract.outputs]
+        slot, clean = self._slots.borrow(contract), False
+        try:
+            answer = await self._ask(arrays, outputs, slot)
+        except ServerError as e:
+            clean = e.refused
+            raise
+        else:
+            clean = True
+            return answer
+        finally:
+            self._slots.give_back(slot, clean=clean)
+
+    async def _ask(self, arrays: Arrays, outputs: list[str], slot: system_memory.Slot | None) -> Arrays:
+        tries = _Tries(self._timeout)
+        while True:
+            try:
+                if slot is not None and not slot.known:
+                    slot = await self._register(slot)
+                return await self._wire.infer(
+                    self.name, self._version, arrays, outputs, timeout=tries.left, slot=slot
+                )
+            except ServerError as e:
+                system_memory.forgotten(slot, e)
+                await asyncio.sleep(tries.pause(e))
+
+    async def _register(self, slot: system_memory.Slot) -> system_memory.Slot | None:
+        try:
+            await self._wire.register(slot.region, slot.size)
+        except ServerError as e:
+            return self._slots.refused(slot, e)
+        slot.known = True
+        return slot
+
+    async def close(self) -> None:
+        """Give shared memory back and close the connections."""
+        for slot in self._slots.known():
+            try:
+                await self._wire.unregister(slot.region)
+            except ServerError:
+                continue  # the watcher tries again after us
+            slot.known = False
+        self._slots.close()
+        if self._open is not None:
+            await self._open.close()
+
+    async def __aenter__(self) -> AsyncModel:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()

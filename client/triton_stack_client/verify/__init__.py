@@ -1,0 +1,1 @@
+"""Proof that a server serves what was released."""

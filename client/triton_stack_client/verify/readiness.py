@@ -1,0 +1,89 @@
+"""Prove one version: it becomes ready, it is the released configuration, it gives the golden answers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from triton_stack_client.errors import ServerError
+from triton_stack_client.transport.protocol import Wire
+from triton_stack_client.verify.release import Release
+from triton_stack_client.verify.smoke import Golden, Tally, contract
+
+_LOOK = 0.1  # seconds between two looks at a version that is not ready
+
+
+def prove(
+    release: Release, host: str, http: int, grpc: int, timeout: float, deadline: float, stale: str = ""
+) -> dict[str, Any]:
+    """Wait for the version and send the golden samples over HTTP and gRPC, addressed to that version.
+
+    Args:
+        timeout: seconds for each answer.
+        deadline: seconds for the version to become ready.
+        stale: Triton's reason from an earlier attempt with the same number, which is not this one's.
+
+    Returns:
+        {"ready_seconds", "prove_seconds"}.
+
+    Raises:
+        ServerError: it did not become ready (with Triton's reason), or answers otherwise than released.
+    """
+    began = time.monotonic()
+    wires = [Wire("http", f"{host}:{http}", timeout), Wire("grpc", f"{host}:{grpc}", timeout)]
+    _wait(wires[0], release, deadline, stale)
+    ready = time.monotonic()
+    golden, tally = Golden(release), Tally()
+    for wire in wires:
+        _same_release(wire, release)
+        contract(wire, release)
+        golden.singly(wire, tally)
+        for size in golden.batches():
+            golden.batched(wire, size, tally)
+        wire.close()
+    return {
+        "ready_seconds": round(ready - began, 3),
+        "prove_seconds": round(time.monotonic() - ready, 3),
+        "requests": tally.requests,
+    }
+
+
+def _wait(wire: Wire, release: Release, deadline: float, stale: str) -> None:
+    end = time.monotonic() + deadline
+    while True:
+        try:
+            if wire.ready(release.model, release.version):
+                return
+        except ServerError as e:
+            reason = e.found  # the server may be starting
+        else:
+            reason = _failure(wire, release)
+            if reason and reason != stale:
+                raise ServerError(f"Triton did not load version {release.version}: {reason}")
+        if time.monotonic() > end:
+            raise ServerError(
+                f"version {release.version} was not ready within {deadline:.0f} s"
+                + (f": {reason}" if reason else " and Triton gives no reason")
+            )
+        time.sleep(_LOOK)
+
+
+def _failure(wire: Wire, release: Release) -> str:
+    """Triton's reason for not serving the version; empty while it has none."""
+    try:
+        rows = wire.index()
+    except ServerError:
+        return ""
+    for row in rows:
+        if row.get("name") == release.model and str(row.get("version")) == str(release.version):
+            reason = str(row.get("reason", ""))
+            return "" if reason == "unloaded" else reason
+    return ""
+
+
+def _same_release(wire: Wire, release: Release) -> None:
+    """An engine must never run under another release's configuration."""
+    parameters = wire.config(release.model, release.version).get("parameters", {})
+    found = parameters.get("release", {}).get("string_value")
+    if found != str(release.version):
+        raise ServerError(f"version {release.version} is served with the configuration of release {found}")

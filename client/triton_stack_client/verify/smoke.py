@@ -1,0 +1,234 @@
+"""The smoke test: does the server serve what was released, and nothing else?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from triton_stack_client.errors import ClientError, ServerError
+from triton_stack_client.transport.protocol import Arrays, Wire
+from triton_stack_client.verify import metrics
+from triton_stack_client.verify.release import Release
+from triton_stack_client.verify.report import Finding
+
+_SINGLES = 8  # golden samples sent one by one, over each protocol
+_SETTLE = 3.0  # seconds for the counters to catch up with the answers
+
+
+@dataclass
+class Tally:
+    """What we have asked of one model version so far."""
+
+    requests: int = 0
+    inferences: int = 0
+
+
+class Smoke:
+    """Smoke tests one server.
+
+    Args:
+        host: of the server.
+        http, grpc, metrics_port: its ports.
+        timeout: seconds for each answer.
+    """
+
+    def __init__(self, host: str, http: int, grpc: int, metrics_port: int, timeout: float) -> None:
+        self._metrics = f"{host}:{metrics_port}"
+        self._timeout = timeout
+        self._wires = [
+            Wire("http", f"{host}:{http}", timeout),
+            Wire("grpc", f"{host}:{grpc}", timeout),
+        ]
+
+    def run(self, releases: list[Release]) -> Iterator[Finding]:
+        """Yield a finding for each check as it is made."""
+        up = True
+        for wire in self._wires:
+            finding = _check("server", f"{wire.protocol} {wire.address}", partial(_live, wire))
+            up = up and finding.ok
+            yield finding
+        finding = _check("server", f"metrics {self._metrics}", self._prometheus)
+        yield finding
+        if not (up and finding.ok):
+            return
+        for release in releases:
+            yield from self._model(release)
+
+    def _prometheus(self) -> str:
+        text = metrics.fetch(self._metrics, self._timeout)
+        families = text.count("# TYPE ")
+        if not families:
+            raise ServerError(f"{self._metrics} does not answer with Prometheus text")
+        return f"{families} metric families"
+
+    def _model(self, release: Release) -> Iterator[Finding]:
+        name = f"{release.model} version {release.version}"
+        golden = Golden(release)
+        tally = Tally()
+        before = metrics.parse(metrics.fetch(self._metrics, self._timeout), release.model, release.version)
+        for wire in self._wires:
+            p = wire.protocol
+            yield _check(name, f"{p}: ready, metadata as released", partial(contract, wire, release))
+            yield _check(name, f"{p}: golden samples singly", partial(golden.singly, wire, tally))
+            for size in golden.batches():
+                batched = partial(golden.batched, wire, size, tally)
+                yield _check(name, f"{p}: golden samples, batch {size}", batched)
+            for what, ask in golden.refusals():
+                yield _check(name, f"{p}: refuses {what}", partial(_refused, wire, ask))
+        yield _check(name, "metrics: grew by what was asked", partial(self._counted, release, before, tally))
+        note = " (labels and scores mean nothing)" if release.untrained else ""
+        yield Finding(name, "weights", True, release.weights + note)
+
+    def _counted(self, release: Release, before: metrics.Counters, tally: Tally) -> str:
+        deadline = time.monotonic() + _SETTLE
+        while True:
+            after = metrics.parse(metrics.fetch(self._metrics, self._timeout), release.model, release.version)
+            requests = after.requests - before.requests
+            inferences = after.inferences - before.inferences
+            if (requests, inferences) == (tally.requests, tally.inferences):
+                return f"{requests} requests, {inferences} inferences"
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+        figures = (
+            f"requests grew by {requests}, inferences by {inferences}; "
+            f"we made {tally.requests} and {tally.inferences}"
+        )
+        if requests > tally.requests and inferences > tally.inferences and self._others(release, after):
+            return f"{figures}; other clients are at work"
+        raise ServerError(figures)
+
+    def _others(self, release: Release, seen: metrics.Counters) -> bool:
+        """Whether the counters go on growing while we ask nothing, for three seconds at most."""
+        for _ in range(6):
+            time.sleep(0.5)
+            text = metrics.fetch(self._metrics, self._timeout)
+            if metrics.parse(text, release.model, release.version).requests > seen.requests:
+                return True
+        return False
+
+
+class Golden:
+    """A release's golden samples, as requests."""
+
+    def __init__(self, release: Release) -> None:
+        self._release = release
+        self._inputs, self._outputs = release.golden()
+        self._count = len(next(iter(self._inputs.values())))
+
+    def batches(self) -> list[int]:
+        """Batch sizes to send: all samples together, and the largest the contract allows."""
+        low, high = self._release.min_batch, self._release.max_batch
+        return sorted({max(low, min(self._count, high)), high} - {1} or {high})
+
+    def singly(self, wire: Wire, tally: Tally) -> str:
+        """The smallest batches, one after another."""
+        worst = 0.0
+        for start in range(min(_SINGLES, self._count)):
+            worst = max(worst, self._ask(wire, self._release.min_batch, start, tally))
+        return f"{min(_SINGLES, self._count)} requests, max abs {worst:.2g}"
+
+    def batched(self, wire: Wire, size: int, tally: Tally) -> str:
+        """One request of ``size`` samples."""
+        return f"max abs {self._ask(wire, size, 0, tally):.2g}"
+
+    def refusals(self) -> Iterator[tuple[str, Callable[[Wire], object]]]:
+        """Requests that the server must refuse, with what is wrong about each."""
+        release = self._release
+        good = self._rows(self._inputs, release.min_batch, 0)
+        names = [t.name for t in release.outputs]
+        name, array = next(iter(good.items()))
+        over = self._rows(self._inputs, release.max_batch + 1, 0)
+        other = np.float32 if array.dtype != np.float32 else np.int32
+        taller = np.concatenate([array, array[:, :1]], axis=1)
+
+        def ask(inputs: Arrays, model: str = release.model) -> Callable[[Wire], object]:
+            return lambda wire: wire.infer(model, release.version, inputs, names)
+
+        yield f"batch {release.max_batch + 1}", ask(over)
+        yield f"{np.dtype(other).name} input", ask({**good, name: array.astype(other)})
+        yield f"shape {list(taller.shape)}", ask({**good, name: taller})
+        yield "an unknown input", ask({**{k: v for k, v in good.items() if k != name}, f"{name}_x": array})
+        yield "an unknown model", ask(good, f"{release.model}_x")
+
+    def _ask(self, wire: Wire, size: int, start: int, tally: Tally) -> float:
+        release = self._release
+        answers = wire.infer(
+            release.model,
+            release.version,
+            self._rows(self._inputs, size, start),
+            [t.name for t in release.outputs],
+        )
+        tally.requests += 1
+        tally.inferences += size
+        wanted = self._rows(self._outputs, size, start)
+        return max(_compare(release, t.name, wanted[t.name], answers[t.name]) for t in release.outputs)
+
+    def _rows(self, arrays: Arrays, size: int, start: int) -> Arrays:
+        rows = (np.arange(size) + start) % self._count
+        return {name: np.ascontiguousarray(a[rows]) for name, a in arrays.items()}
+
+
+def _compare(release: Release, name: str, wanted: np.ndarray, found: np.ndarray) -> float:
+    """The largest absolute difference; raises ServerError when the answer is not the golden one."""
+    if found.dtype != wanted.dtype or found.shape != wanted.shape:
+        raise ServerError(
+            f"output {name} is {found.dtype} {list(found.shape)}, not {wanted.dtype} {list(wanted.shape)}"
+        )
+    a, b = wanted.astype(np.float64), found.astype(np.float64)
+    if not np.isfinite(b).all():
+        raise ServerError(f"output {name} holds values that are not finite")
+    worst = float(np.abs(a - b).max())
+    if worst > release.max_abs:
+        row = int(np.abs(a - b).reshape(len(a), -1).max(axis=1).argmax())
+        raise ServerError(
+            f"output {name} differs from the golden one by {worst:.3g} (row {row}); "
+            f"allowed {release.max_abs:g}"
+        )
+    return worst
+
+
+def _check(model: str, check: str, act: Callable[[], str]) -> Finding:
+    try:
+        return Finding(model, check, True, act())
+    except ClientError as e:
+        return Finding(model, check, False, str(e))
+
+
+def _live(wire: Wire) -> str:
+    if not wire.live():
+        raise ServerError("answers that it is not live")
+    return "live"
+
+
+def contract(wire: Wire, release: Release) -> str:
+    """The platform that serves the release; raises ServerError when its interface is another."""
+    if not wire.ready(release.model, release.version):
+        raise ServerError(f"version {release.version} is not ready")
+    found = wire.metadata(release.model, release.version)
+    wanted = {
+        "inputs": {t.name: (t.dtype, [-1, *t.dims]) for t in release.inputs},
+        "outputs": {t.name: (t.dtype, [-1, *t.dims]) for t in release.outputs},
+    }
+    for side, tensors in wanted.items():
+        served = {t["name"]: (t["datatype"], t["shape"]) for t in found.get(side, [])}
+        if served != tensors:
+            raise ServerError(f"serves the {side} {served}; released were {tensors}")
+    if str(release.version) not in found.get("versions", []):
+        raise ServerError(f"serves versions {found.get('versions')}")
+    return str(found.get("platform", ""))
+
+
+def _refused(wire: Wire, ask: Callable[[Wire], object]) -> str:
+    try:
+        ask(wire)
+    except ServerError as e:
+        reason = e.found.split(": ", 1)[-1].replace("[request id: <id_unknown>]", "").strip()
+        if not e.refused or not reason:
+            raise
+        return reason if len(reason) <= 70 else f"{reason[:67]}..."
+    raise ServerError("the server answered it")

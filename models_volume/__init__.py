@@ -1,0 +1,1 @@
+"""The format of the models volume: the one description of it, read by every part."""

@@ -1,0 +1,1 @@
+"""What a machine must have: each finding with its remedy."""

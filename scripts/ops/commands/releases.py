@@ -1,0 +1,67 @@
+"""``releases``: every release on the models volume, and what each changed."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime, timezone
+from typing import Any, Dict, List
+
+from ops import console
+from ops.rollout import Change
+from ops.runtimes.base import RUNTIMES
+from ops.runtimes.native import to_json
+from ops.runtimes.selection import current
+from ops.settings import load
+
+
+def main(argv: List[str]) -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(prog="./scripts/releases", description=__doc__)
+    parser.add_argument("--model", metavar="NAME", help="only this model's")
+    parser.add_argument("--json", action="store_true", help="with everything in the manifests")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="auto")
+    args = parser.parse_args(argv)
+    settings = load()
+    rows = [
+        row
+        for row in Change(current(settings, args.runtime), settings).releases()
+        if args.model in (None, row["model"])
+    ]
+    if args.json:
+        print(to_json(rows))
+    elif not rows:
+        print("no model has been built yet: ./scripts/up")
+    else:
+        console.table(
+            [
+                ["model", "N", "state", "age", "engine", "parity", "size", "weights", "changed"],
+                *map(_row, rows),
+            ]
+        )
+    return 0
+
+
+def _row(row: Dict[str, Any]) -> List[str]:
+    engine, parity = row["engine"], row["parity"]
+    gpu = f" on {engine['gpu']['name']}" if engine.get("gpu") else ""
+    top1 = "" if parity["top1"] is None else f"top-1 {parity['top1']:.0%}, "
+    state = f"failed: {row['reason']}" if row["state"] == "failed" else row["state"]
+    return [
+        row["model"],
+        str(row["version"]),
+        state if len(state) <= 60 else f"{state[:57]}...",
+        _age(row["created"]),
+        f"{engine['name']} {engine['version']}{gpu}",
+        f"{top1}max abs {parity['max_abs']:.2g}",
+        f"{engine['bytes'] / 2**20:.1f} MiB",
+        row["weights"]["kind"],
+        "; ".join(row["changes"][:3]) + (" ..." if len(row["changes"]) > 3 else ""),
+    ]
+
+
+def _age(created: str) -> str:
+    seconds = (datetime.now(timezone.utc) - datetime.fromisoformat(created)).total_seconds()
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

@@ -1,0 +1,57 @@
+"""The two ways to run behind one interface: what ``up``, ``down`` and ``status`` drive."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Protocol, Tuple
+
+from models_volume import snapshot
+from ops.runtimes.server import Server
+
+RUNTIMES = ("auto", "docker", "native")
+
+
+class Runtime(Protocol):
+    """Builds, serves and tests, with processes of this machine or with containers.
+
+    Attributes:
+        name: "native" or "docker".
+        device: "gpu" or "cpu".
+        server: Triton's HTTP endpoint.
+    """
+
+    name: str
+    device: str
+    server: Server
+
+    def prepare(self) -> None:
+        """Make environments or images; raises OpsError."""
+
+    def check_ports(self) -> None:
+        """Raise OpsError when a port is taken by somebody else than our running server."""
+
+    def start(self) -> None:
+        """Start the server unless it runs, and wait until it answers; raises OpsError."""
+
+    def serve(self) -> None:
+        """Wait until every live model answers; raises OpsError."""
+
+    def smoke(self) -> int:
+        """Run the smoke test; its exit code."""
+
+    def client(self, args: List[str]) -> int:
+        """Run ``python -m triton_stack_client ARGS`` against the server; its exit code."""
+
+    def ask(self, part: str, args: List[str]) -> Tuple[int, str]:
+        """Run ``python -m PART ARGS`` ("builder" or "client"); its exit code and standard output."""
+
+    def stop(self) -> str:
+        """Stop what `up` started; says what was done."""
+
+    def status(self) -> Dict[str, Any]:
+        """Runtime, device and server, for `status`."""
+
+    def words(self) -> List[str]:
+        """The server's own words: the last lines of its log; none where it cannot be read. Never raises."""
+
+    def snapshot(self) -> Dict[str, snapshot.Model]:
+        """Every model on the models volume."""

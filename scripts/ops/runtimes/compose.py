@@ -1,0 +1,336 @@
+"""The stack as containers: compose.yaml, with compose.cpu.yaml on top where there is no GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from models_volume import snapshot
+from ops import console
+from ops.checks.ports import port_problem
+from ops.errors import OpsError
+from ops.runtimes import build_secrets, docker_sdk
+from ops.runtimes.server import Server, errors
+from ops.settings import ROOT, Settings
+
+CPU_FILE = "compose.cpu.yaml"
+DEVICE_LABEL = "tensorflow-triton.device"  # on the server's container, in both Compose files
+_PROFILES = "build,serve,smoke"
+_LOAD_SECS = 180  # for a server to start, load and warm up its models
+_PORTS = {"HTTP_PORT": "8000/tcp", "GRPC_PORT": "8001/tcp", "METRICS_PORT": "8002/tcp"}
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What the engine holds of our project: containers, running or not, and the models volume."""
+
+    containers: bool
+    volume: bool
+
+
+class Compose:
+    """Builds, serves and tests with containers.
+
+    Args:
+        device: "gpu" (NVIDIA's images and a GPU reservation) or "cpu".
+        setup: build the images and the Docker SDK's environment; False uses what is there.
+    """
+
+    name = "docker"
+
+    def __init__(self, settings: Settings, device: str, *, setup: bool) -> None:
+        self._settings = settings
+        self._setup = setup
+        self._project = project(settings)
+        self._engine = docker_sdk.connect(setup=setup)
+        self.device = self._running_device() or device
+        self._wanted = device
+        self.server = Server(settings.host, settings.http_port)
+
+    def prepare(self) -> None:
+        """Build the images that are missing or older than their sources; raises OpsError."""
+        self.device = self._wanted
+        grace = self._settings.docker["STOP_GRACE_SECS"]
+        if not grace.isdigit() or int(grace) <= self._settings.exit_timeout_secs:
+            raise OpsError(
+                f'STOP_GRACE_SECS is "{grace}"; Docker would kill Triton before the '
+                f"{self._settings.exit_timeout_secs} s of EXIT_TIMEOUT_SECS are over",
+                remedy=f"set STOP_GRACE_SECS to {self._settings.exit_timeout_secs + 15} or more",
+            )
+        if not self._setup:
+            return
+        images = self._images()
+        there = all(self._has(image) for image in images)
+        console.progress("checking the images" if there else f"building the images {', '.join(images)}")
+        with build_secrets.handed() as secrets:
+            done = self._compose("build", *(["--quiet"] if there else []), env=secrets)
+        if done.returncode:
+            raise OpsError(
+                "an image was not built (Docker's own words are above)",
+                remedy="./scripts/doctor; where no image registry can be reached, name base images that are "
+                "here: PYTHON_IMAGE, TENSORRT_IMAGE, TRITON_IMAGE in .env",
+            )
+
+    def check_ports(self) -> None:
+        """Raise OpsError when a port is taken by somebody else than our running server."""
+        ours = self._published()
+        for name, port in self._settings.ports.items():
+            reason = "" if port in ours else port_problem(self._settings.host, port)
+            if reason:
+                raise OpsError(
+                    f"port {port} ({name}) cannot be used: {reason}",
+                    remedy=f"stop what holds it, or choose another: {name}={port + 100} ./scripts/up",
+                )
+
+    def start(self) -> None:
+        """Start the server unless it runs, and wait until it answers; raises OpsError with its own words."""
+        before = self._container()
+        if before is None or before.status != "running":
+            console.progress(f"starting Triton on {', '.join(map(str, self._settings.ports.values()))}")
+        done = self._compose("up", "--detach", "--no-deps", "--no-build", "triton", quiet=True)
+        if done.returncode:
+            raise OpsError("Docker could not start Triton", details=done.stdout.strip()[-2000:])
+        self._wait({})
+
+    def serve(self) -> None:
+        """Wait until every live model answers; raises OpsError with the server's own words."""
+        live = {m: d["live"] for m, d in self.snapshot().items() if d["live"]}
+        self._wait(live)
+        console.progress("Triton is ready: " + ", ".join(f"{m} version {v}" for m, v in live.items()))
+
+    def _wait(self, live: Dict[str, int]) -> None:
+        try:
+            self.server.wait(live, _LOAD_SECS + self._settings.poll_secs, self._alive)
+        except OpsError as e:
+            raise OpsError(
+                e.found,
+                details=f"{e.details}\n{errors(self.words())}".strip(),
+                remedy="docker compose logs triton",
+            ) from e
+
+    def _alive(self) -> None:
+        container = self._container()
+        if container is None or container.status in ("exited", "dead", "restarting"):
+            raise OpsError("the server ended before it was ready")
+
+    def smoke(self) -> int:
+        """Run the smoke test; its exit code."""
+        return self.client(["smoke"])
+
+    def client(self, args: List[str]) -> int:
+        """Run ``python -m triton_stack_client ARGS`` in the stack's network; its exit code."""
+        return self._run("client", args)
+
+    def stop(self) -> str:
+        """Remove the containers and the network; the models volume stays."""
+        containers = self._containers()
+        if not containers:
+            return "nothing was running"
+        done = self._compose("down", "--remove-orphans", quiet=True)
+        if done.returncode:
+            raise OpsError("Docker could not stop the stack", details=done.stdout.strip()[-2000:])
+        names = ", ".join(sorted(c.name for c in containers))
+        return f"stopped and removed {names}; what was published stays in the volume {self._volume()}"
+
+    def status(self) -> Dict[str, Any]:
+        """Server and container, for `status`."""
+        container = self._container()
+        state = container.attrs["State"] if container else {}
+        running = state.get("Status") == "running"
+        metadata = self.server.metadata() if running else None
+        health = state.get("Health") or {}
+        words = [entry["Output"].strip() for entry in health.get("Log") or []]
+        return {
+            "runtime": self.name,
+            "device": self.device,
+            "server": {
+                "state": "running"
+                if metadata
+                else "not answering"
+                if running
+                else state.get("Status", "stopped"),
+                "container": container.name if container else None,
+                "health": health.get("Status"),
+                "health_says": words[-1] if words else "",
+                "version": metadata.get("version") if metadata else None,
+                "http": f"{self._settings.host}:{self._settings.http_port}",
+                "grpc": f"{self._settings.host}:{self._settings.grpc_port}",
+                "metrics": f"{self._settings.host}:{self._settings.metrics_port}",
+                "log": "docker compose logs triton",
+            },
+        }
+
+    def snapshot(self) -> Dict[str, snapshot.Model]:
+        """Every model on the models volume, read by a container: the volume is the engine's.
+
+        Raises:
+            OpsError: it cannot be read.
+        """
+        if not self._engine.volumes.list(filters={"label": self._labels("volume=models")}):
+            return {}
+        script = Path(snapshot.__file__).read_text("utf-8")
+        container = self._container()
+        if container is not None and container.status == "running":
+            code, (out, err) = container.exec_run(["python3", "-c", script, "/models"], demux=True)
+            text, error = (out or b"").decode(), (err or b"").decode()
+        else:
+            argv = ["run", "--rm", "--no-deps", "-T", "--entrypoint", "python3", "client", "-c", script]
+            done = self._compose(*argv, "/models", quiet=True, apart=True)
+            code, text, error = done.returncode, done.stdout, done.stderr
+        if code:
+            raise OpsError("the models volume cannot be read", details=error.strip()[-1000:])
+        data: Dict[str, snapshot.Model] = json.loads(text)
+        return data
+
+    def ask(self, part: str, args: List[str]) -> Tuple[int, str]:
+        """Run ``python -m PART ARGS``; its exit code and standard output. Its progress is shown."""
+        done = self._one_off(part, args, answer=True)
+        return done.returncode, done.stdout
+
+    def _run(self, service: str, args: List[str]) -> int:
+        return self._one_off(service, args, answer=False).returncode
+
+    def _one_off(self, service: str, args: List[str], *, answer: bool) -> subprocess.CompletedProcess[str]:
+        """A one-off container of ``service``; files of this machine among ``args`` are mounted for it."""
+        mounts: List[str] = []
+        inside = [self._mounted(arg, mounts) for arg in args]
+        volumes = [word for mount in mounts for word in ("--volume", mount)]
+        return self._compose("run", "--rm", "--no-deps", "-T", *volumes, service, *inside, answer=answer)
+
+    def _mounted(self, arg: str, mounts: List[str]) -> str:
+        """``arg`` as a container sees it: of a file its whole folder is mounted, read-only, under /host."""
+        path = Path(arg)
+        if not path.is_absolute() or not path.is_file():
+            return arg
+        if ":" in str(path.parent):
+            raise OpsError(f"{path}: Docker cannot mount a folder with a colon in its name")
+        for needed in (path, path.parent):
+            if not _readable(needed):
+                raise OpsError(
+                    f"{needed} cannot be read by user 1000, as whom the containers run",
+                    remedy=f"chmod -R o+rX {path.parent}",
+                )
+        mount = f"{path.parent}:/host{path.parent}:ro"
+        if mount not in mounts:
+            mounts.append(mount)
+        return f"/host{path}"
+
+    def _compose(
+        self,
+        *args: str,
+        env: Optional[Dict[str, str]] = None,
+        quiet: bool = False,
+        apart: bool = False,
+        answer: bool = False,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``docker compose``; ``quiet`` captures its output, its errors ``apart`` or in with it;
+        ``answer`` captures standard output alone."""
+        errors = subprocess.PIPE if apart else subprocess.STDOUT
+        return subprocess.run(
+            ["docker", "compose", *args],
+            cwd=ROOT,
+            env={**os.environ, **self._environment(), **(env or {})},
+            stdout=subprocess.PIPE if quiet or answer else None,
+            stderr=errors if quiet else None,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        )
+
+    def _environment(self) -> Dict[str, str]:
+        files = [f for f in self._settings.docker["COMPOSE_FILE"].split(":") if f and f != CPU_FILE]
+        files += [CPU_FILE] if self.device == "cpu" else []
+        return {
+            "COMPOSE_FILE": ":".join(files),
+            "COMPOSE_PATH_SEPARATOR": ":",
+            "COMPOSE_PROFILES": _PROFILES,
+            "COMPOSE_PROJECT_NAME": self._project,
+        }
+
+    def _images(self) -> List[str]:
+        done = self._compose("config", "--images", quiet=True, apart=True)
+        if done.returncode:
+            raise OpsError("the Compose files are refused", details=done.stderr.strip()[-1000:])
+        return sorted(done.stdout.split())
+
+    def _has(self, image: str) -> bool:
+        return bool(self._engine.images.list(name=image))
+
+    def _labels(self, *more: str) -> List[str]:
+        return [f"com.docker.compose.{label}" for label in (f"project={self._project}", *more)]
+
+    def _containers(self) -> List[Any]:
+        return list(self._engine.containers.list(all=True, filters={"label": self._labels()}))
+
+    def _container(self) -> Optional[Any]:
+        """The server's container, running or not."""
+        labels = self._labels("service=triton", "oneoff=False")
+        found = self._engine.containers.list(all=True, filters={"label": labels})
+        return found[0] if found else None
+
+    def _running_device(self) -> Optional[str]:
+        container = self._container()
+        return container.labels.get(DEVICE_LABEL) if container is not None else None
+
+    def _published(self) -> List[int]:
+        """The ports on this machine that our server's container holds."""
+        container = self._container()
+        ports = container.attrs["NetworkSettings"]["Ports"] if container is not None else {}
+        return [int(b["HostPort"]) for name in _PORTS.values() for b in (ports or {}).get(name) or []]
+
+    def _volume(self) -> str:
+        return f"{self._project}_models"
+
+    def words(self) -> List[str]:
+        """The server's last lines of log."""
+        try:
+            container = self._container()
+            return container.logs(tail=400).decode("utf-8", "replace").splitlines() if container else []
+        except Exception:  # noqa: BLE001  (the SDK's errors; some log drivers hand nothing out)
+            return []
+
+
+def project(settings: Settings) -> str:
+    """The Compose project's name: COMPOSE_PROJECT_NAME, or what compose.yaml calls itself."""
+    named = settings.docker["COMPOSE_PROJECT_NAME"]
+    if named:
+        return named
+    found = re.search(r"^name: (\S+)$", (ROOT / "compose.yaml").read_text("utf-8"), re.MULTILINE)
+    assert found
+    return found.group(1)
+
+
+def default_device(settings: Settings) -> str:
+    """The device of a plain `docker compose up`: COMPOSE_FILE says it."""
+    return "cpu" if CPU_FILE in settings.docker["COMPOSE_FILE"].split(":") else "gpu"
+
+
+def traces(settings: Settings) -> Optional[Traces]:
+    """What the engine holds of our project; None where no engine answers. Needs no SDK."""
+    label = f"label=com.docker.compose.project={project(settings)}"
+    found = []
+    for argv in (["ps", "--all", "--quiet"], ["volume", "ls", "--quiet"]):
+        try:
+            done = subprocess.run(
+                ["docker", *argv, "--filter", label], capture_output=True, text=True, timeout=20, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        if done.returncode:
+            return None
+        found.append(bool(done.stdout.strip()))
+    return Traces(*found)
+
+
+def _readable(path: Path) -> bool:
+    """Whether user 1000 may read it, as the permission bits say."""
+    facts = path.stat()
+    mode = facts.st_mode
+    bits = mode >> 6 if facts.st_uid == 1000 else mode >> 3 if facts.st_gid == 1000 else mode
+    needed = 5 if path.is_dir() else 4
+    return bits & needed == needed

@@ -1,0 +1,218 @@
+"""The stack as plain processes: no Docker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+from models_volume import snapshot
+from ops import console
+from ops.checks.ports import port_problem
+from ops.errors import OpsError
+from ops.runtimes import environments
+from ops.runtimes.process import ServerProcess
+from ops.runtimes.server import Server, errors
+from ops.settings import ROOT, Settings
+
+# The package of each part that runs as `python -m`.
+MODULES = {"builder": "builder", "client": "triton_stack_client"}
+_LOAD_SECS = 180  # for a server to start, load and warm up its models
+
+
+class Native:
+    """Builds, serves and tests with processes of this machine.
+
+    Args:
+        device: "gpu" (trtexec and a tritonserver on PATH) or "cpu" (onnxruntime, Triton from PyPI).
+        setup: make virtual environments; False uses the running interpreter and its packages.
+    """
+
+    name = "native"
+
+    def __init__(self, settings: Settings, device: str, *, setup: bool) -> None:
+        self._settings = settings
+        self.device = device
+        self._setup = setup
+        self.process = ServerProcess(settings.run_dir)
+        self.server = Server(settings.host, settings.http_port)
+
+    def parts(self) -> List[str]:
+        """The environments this way of running needs."""
+        return environments.parts(self.device)
+
+    def python(self, part: str) -> str:
+        """The interpreter of a component."""
+        return str(environments.python(part)) if self._setup else sys.executable
+
+    def prepare(self) -> None:
+        """Make the environments, or name what the given one lacks.
+
+        Raises:
+            OpsError: set-up failed, or packages are missing.
+        """
+        if self._setup:
+            environments.ensure(self.parts())
+        else:
+            missing = self.missing_modules()
+            if missing:
+                raise OpsError(
+                    f"--no-setup: {sys.executable} lacks {', '.join(missing)}",
+                    remedy="install the packages of builder/requirements.txt (without TensorFlow, for a spec "
+                    "whose source is onnx) and client/requirements.txt, or leave --no-setup away",
+                )
+        if self.device == "cpu":
+            self._check_cpu_server()
+
+    def missing_modules(self) -> List[str]:
+        """With --no-setup: the modules that this interpreter cannot import."""
+        wanted = ["numpy", "onnx", "yaml", "google.protobuf", "tritonclient.grpc", "tritonclient.http"]
+        wanted += ["onnxruntime"] if self.device == "cpu" else []
+        code = (
+            "import importlib, sys\n"
+            "for name in sys.argv[1:]:\n"
+            "    try: importlib.import_module(name)\n"
+            "    except Exception as e:\n"
+            "        cause = e.__cause__ or e.__context__ or e\n"
+            "        print(name if name in str(cause) else f'{name} ({cause})')\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *wanted], capture_output=True, text=True, check=False
+        )
+        return done.stdout.splitlines() + ([done.stderr.strip()[-200:]] if done.returncode else [])
+
+    def _check_cpu_server(self) -> None:
+        done = subprocess.run(
+            [self.python("triton"), str(ROOT / "triton" / "cpu" / "server.py"), "--check"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise OpsError("the CPU server cannot run here", details=(done.stdout + done.stderr).strip())
+
+    def check_ports(self) -> None:
+        """Raise OpsError when a port is taken by somebody else than our running server."""
+        running = self.process.state()
+        if running is not None:
+            wanted = {**self._settings.ports, "device": self.device}
+            differs = {k: running.get(k) for k, v in wanted.items() if running.get(k) != v}
+            if differs:
+                found = ", ".join(f"{k} {v}" for k, v in differs.items())
+                raise OpsError(
+                    f"the server that `up` started is running with {found}",
+                    remedy="./scripts/down first, then ./scripts/up with the new settings",
+                )
+            return
+        for name, port in self._settings.ports.items():
+            reason = port_problem(self._settings.host, port)
+            if reason:
+                raise OpsError(
+                    f"port {port} ({name}) cannot be used: {reason}",
+                    remedy=f"stop what holds it, or choose another: {name}={port + 100} ./scripts/up",
+                )
+
+    def start(self) -> None:
+        """Start the server unless it runs, and wait until it answers; raises OpsError with its own words."""
+        if self.process.state() is None:
+            self._start()
+        self._wait({})
+
+    def serve(self) -> None:
+        """Wait until every live model answers; raises OpsError with the server's own words."""
+        live = snapshot.live(self._settings.models_dir)
+        self._wait(live)
+        console.progress("Triton is ready: " + ", ".join(f"{m} version {v}" for m, v in live.items()))
+
+    def _wait(self, live: Dict[str, int]) -> None:
+        try:
+            self.server.wait(live, _LOAD_SECS + self._settings.poll_secs, self._alive)
+        except OpsError as e:
+            raise OpsError(
+                e.found,
+                details=f"{e.details}\n{errors(self.words())}".strip(),
+                remedy=f"the whole log: {self.process.log}",
+            ) from e
+
+    def _start(self) -> None:
+        env = self._settings.environment()
+        if self.device == "cpu":
+            env["BACKENDS_DIR"] = str(self._settings.run_dir / "backends")
+            argv = [self.python("triton"), str(ROOT / "triton" / "cpu" / "server.py")]
+        else:
+            argv = [str(ROOT / "triton" / "entrypoint")]
+        console.progress(f"starting Triton on {', '.join(map(str, self._settings.ports.values()))}")
+        facts = {**self._settings.ports, "device": self.device, "setup": self._setup}
+        self.process.start(argv, env, facts)
+
+    def _alive(self) -> None:
+        if self.process.state() is None:
+            raise OpsError("the server ended before it was ready")
+
+    def smoke(self) -> int:
+        """Run the smoke test; its exit code."""
+        return self.client(["smoke"])
+
+    def client(self, args: List[str]) -> int:
+        """Run ``python -m triton_stack_client ARGS`` against the server; its exit code."""
+        return subprocess.run(
+            [self.python("client"), "-m", MODULES["client"], *args],
+            cwd=ROOT,
+            env=self._settings.python_environment(),
+            check=False,
+        ).returncode
+
+    def ask(self, part: str, args: List[str]) -> Tuple[int, str]:
+        """Run ``python -m PART ARGS``; its exit code and standard output. Its progress is shown."""
+        done = subprocess.run(
+            [self.python(part), "-m", MODULES[part], *args],
+            cwd=ROOT,
+            env=self._settings.python_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    def stop(self) -> str:
+        """Stop the server that `up` started; says what was done."""
+        pid = self.process.stop(self._settings.exit_timeout_secs + 15)
+        return "nothing was running" if pid is None else f"Triton (process {pid}) has stopped"
+
+    def status(self) -> Dict[str, Any]:
+        """Server and process, for `status`."""
+        running = self.process.state()
+        metadata = self.server.metadata() if running else None
+        return {
+            "runtime": self.name,
+            "device": running["device"] if running else self.device,
+            "server": {
+                "state": "stopped" if running is None else "running" if metadata else "not answering",
+                "pid": running["pid"] if running else None,
+                "version": metadata.get("version") if metadata else None,
+                "http": f"{self._settings.host}:{self._settings.http_port}",
+                "grpc": f"{self._settings.host}:{self._settings.grpc_port}",
+                "metrics": f"{self._settings.host}:{self._settings.metrics_port}",
+                "log": str(self.process.log),
+            },
+        }
+
+    def words(self) -> List[str]:
+        """The server's lines of log."""
+        return self.process.words()
+
+    def snapshot(self) -> Dict[str, snapshot.Model]:
+        """Every model on the models volume."""
+        return snapshot.snapshot(self._settings.models_dir)
+
+
+def spec_paths(models: List[str]) -> List[str]:
+    """Model names as they are, files as absolute paths: the builder runs in another folder."""
+    return [str(Path(m).resolve()) if Path(m).is_file() else m for m in models]
+
+
+def to_json(data: Any) -> str:
+    """JSON as every script prints it."""
+    return json.dumps(data, indent=2)

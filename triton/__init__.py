@@ -1,1 +1,0 @@
-"""What the server needs: entrypoint, health check, and the CPU server."""
