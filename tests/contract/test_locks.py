@@ -102,5 +102,4 @@ def test_tensorflow_is_locked_for_the_builder_alone() -> None:
 
 def test_the_locked_pythons_are_those_the_scripts_ask_for() -> None:
     text = Path(ROOT / "scripts" / "lock").read_text("utf-8")
-    assert '"builder": "3.10"' in text
-    assert text.count('"3.10"') == len(PARTS) - 1
+    assert text.count('"3.10"') == len(PARTS)
