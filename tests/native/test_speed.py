@@ -63,7 +63,7 @@ def perf(served: Stack, tmp_path: Path) -> Callable[[str], PerfAnalyzer]:
 @pytest.fixture
 def local(served: Stack, resnet50: Release) -> Iterator[Local]:
     config = Wire("http", f"127.0.0.1:{served.http}", 10).config("resnet50", resnet50.version)
-    command = [str(environments.python("triton")), str(ROOT / "triton" / "local.py")]
+    command = [str(environments.python("triton")), str(ROOT / "triton" / "cpu" / "baseline.py")]
     with Local(command, resnet50, config) as local:
         yield local
 
