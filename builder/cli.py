@@ -19,6 +19,7 @@ from builder.release import build, lifecycle, manifest
 from builder.release.store import Store
 from builder.spec import model as specs
 from builder.spec.yamlnode import Node
+from models_volume import layout
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -256,15 +257,15 @@ def _export(args: argparse.Namespace) -> Dict[str, Any]:
     try:
         hashes = manifest.source_hashes(spec)
         onnx, samples, weights = build.source(spec, store, hashes, allow_untrained=args.allow_untrained)
-        shutil.copyfile(onnx, args.output / "model.onnx")
-        shutil.copyfile(samples, args.output / "golden.npz")
+        shutil.copyfile(onnx, args.output / layout.ONNX)
+        shutil.copyfile(samples, args.output / layout.GOLDEN)
     finally:
         shutil.rmtree(store.root, ignore_errors=True)
     document = Node.load(file).value
     document["source"] = {
-        "onnx": "model.onnx",
-        "sha256": hashing.of_path(args.output / "model.onnx"),
-        "golden": "golden.npz",
+        "onnx": layout.ONNX,
+        "sha256": hashing.of_path(args.output / layout.ONNX),
+        "golden": layout.GOLDEN,
     }
     for entry in document["inputs"]:
         entry.pop("samples", None)  # they are in golden.npz now

@@ -1,1 +1,11 @@
-"""The format of the models volume: the one description of it, read by every part."""
+"""The format of the models volume: the one description of it, read and written by every part.
+
+    layout          where things lie, which release is live, what does not belong there
+    manifest        manifest.json: reading it, and typed access to what it says
+    golden          golden.npz: reading and writing it (NumPy)
+    preprocessing   what becomes of pixels before they reach a model (NumPy, TensorFlow)
+    readiness       does a server answer with a model's version, and if not, why
+    snapshot        all of a volume as JSON: python -m models_volume snapshot DIR
+
+Standard library and Python 3.8; NumPy only where arrays are. Imports nothing of the other parts.
+"""

@@ -6,7 +6,9 @@ The modes and figures are those of ``keras.applications.imagenet_utils.preproces
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Mapping, Tuple
+
+_ORDERS = ("RGB", "BGR")
 
 
 @dataclass(frozen=True)
@@ -16,19 +18,35 @@ class Preprocessing:
     mode: str
     channel_order: str
     scale: float
-    mean: Tuple[float, float, float]
-    std: Tuple[float, float, float]
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Preprocessing:
+        """From a manifest's numbers; raises KeyError, TypeError or ValueError for what cannot be one."""
+        if data["channel_order"] not in _ORDERS:
+            raise ValueError(f"channel_order {data['channel_order']} is none of {', '.join(_ORDERS)}")
+        mean, std = (tuple(float(v) for v in data[key]) for key in ("mean", "std"))
+        return cls(str(data.get("mode", "")), data["channel_order"], float(data["scale"]), mean, std)
 
     def apply(self, pixels: Any) -> Any:
-        """Preprocess a float array or tensor of shape [..., 3]; works on NumPy and TensorFlow alike."""
+        """Preprocess an array or tensor [..., channels]; works on NumPy and TensorFlow alike.
+
+        Whole numbers become float32 first; fractions keep their type, or become float32 of float16.
+        """
+        import numpy as np  # here, since readers of the manifest alone do without it
+
+        if isinstance(pixels, np.ndarray) and pixels.dtype.kind in "iu":
+            pixels = pixels.astype(np.float32)
+        channels = int(pixels.shape[-1])
         if self.channel_order == "BGR":
             pixels = pixels[..., ::-1]
         if self.scale != 1.0:
             pixels = pixels * self.scale
         if any(self.mean):
-            pixels = pixels - list(self.mean)
+            pixels = pixels - np.array(self.mean[:channels], np.float32)
         if any(s != 1.0 for s in self.std):
-            pixels = pixels / list(self.std)
+            pixels = pixels / np.array(self.std[:channels], np.float32)
         return pixels
 
     def as_json(self) -> Dict[str, Any]:

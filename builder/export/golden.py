@@ -1,24 +1,22 @@
 """Golden samples: seeded inputs and the source model's own outputs on them.
 
-One file, ``golden.npz``, serves the parity gate and the smoke test. It holds ``input.<name>`` and
-``output.<name>``, each [samples, *dims] in the spec's dtype.
+One file (models_volume.golden says how it is written) serves the parity gate and the smoke test.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
-from typing import Any, Dict, List, Tuple, Union
+from typing import List, Tuple, Union
 
 import numpy as np
 
 from builder.errors import SourceError
 from builder.spec.model import Input, Output, Spec
+from models_volume import golden as files
+from models_volume.errors import VolumeError
+from models_volume.golden import UNREADABLE, Arrays, save
 
-Arrays = Dict[str, np.ndarray]
-# What np.load raises for a file that is empty, cut short, of another kind, or a lone array as an .npz.
-_UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+__all__ = ["Arrays", "batch_of", "load", "make_inputs", "save"]
 
 
 def make_inputs(spec: Spec) -> Arrays:
@@ -75,7 +73,7 @@ def _from_file(tensor: Input, count: int) -> np.ndarray:
     path = tensor.samples.path
     try:
         values = np.load(str(path), allow_pickle=False)
-    except _UNREADABLE as e:
+    except UNREADABLE as e:
         raise SourceError(f"samples of {tensor.name}: {path}: cannot be read: {e}") from e
     if not isinstance(values, np.ndarray):
         raise SourceError(
@@ -89,14 +87,6 @@ def _from_file(tensor: Input, count: int) -> np.ndarray:
     return np.asarray(values[:count])
 
 
-def save(path: Path, inputs: Arrays, outputs: Arrays) -> None:
-    """Write ``golden.npz``."""
-    arrays: Dict[str, Any] = {f"input.{k}": v for k, v in inputs.items()}
-    arrays.update({f"output.{k}": v for k, v in outputs.items()})
-    with path.open("wb") as f:
-        np.savez(f, **arrays)
-
-
 def load(path: Path, spec: Spec) -> Tuple[Arrays, Arrays]:
     """The golden inputs and outputs by tensor name, checked against the spec.
 
@@ -105,10 +95,11 @@ def load(path: Path, spec: Spec) -> Tuple[Arrays, Arrays]:
             or an output that is not finite.
     """
     try:
-        with np.load(str(path), allow_pickle=False) as npz:
-            arrays = {k: np.asarray(npz[k]) for k in npz.files}
-    except _UNREADABLE as e:
-        raise SourceError(f"{path}: cannot be read as golden samples: {e}") from e
+        given, wanted = files.load(path)
+    except VolumeError as e:
+        raise SourceError(str(e)) from e
+    arrays = {f"input.{k}": v for k, v in given.items()}
+    arrays.update({f"output.{k}": v for k, v in wanted.items()})
     remedy = "write it anew with `python -m builder export`"
     tensors: List[Tuple[str, Union[Input, Output]]] = [("input", i) for i in spec.inputs]
     tensors += [("output", o) for o in spec.outputs]

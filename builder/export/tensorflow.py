@@ -19,6 +19,7 @@ import numpy as np
 from builder.errors import ExportError, SourceError
 from builder.export import golden, onnx_model
 from builder.spec.model import Input, Output, Source, Spec, Weights
+from models_volume.layout import GOLDEN
 
 # A source model as a function of its own tensors, with their names and dtypes in order.
 _Call = Callable[[List[Any]], List[Any]]
@@ -52,8 +53,8 @@ def export(spec: Spec, folder: Path, *, allow_untrained: bool) -> Dict[str, Any]
     function = _wrap(tf, spec, model)
     _convert(spec, function, weights, folder / "model.onnx")
     inputs = golden.make_inputs(spec)
-    golden.save(folder / "golden.npz", inputs, _run(tf, spec, function, inputs))
-    golden.load(folder / "golden.npz", spec)  # shapes, types, finite
+    golden.save(folder / GOLDEN, inputs, _run(tf, spec, function, inputs))
+    golden.load(folder / GOLDEN, spec)  # shapes, types, finite
     onnx_model.check(folder / "model.onnx", spec, None)
     return weights
 

@@ -20,6 +20,7 @@ from builder.release.model_config import config_pbtxt, labels_name
 from builder.release.store import Store, now
 from builder.spec import model as specs
 from builder.spec.model import Spec
+from models_volume import layout
 
 _KEEP_EXPORTS = 2  # of a model, in the cache
 
@@ -73,7 +74,7 @@ def build(
             ngc_tag=os.environ.get("NGC_TAG") or None,
             **facts,
         )
-        (release / "manifest.json").write_text(json.dumps(data, indent=2) + "\n", "utf-8")
+        (release / layout.MANIFEST).write_text(json.dumps(data, indent=2) + "\n", "utf-8")
         store.publish(release, spec.name, version)
         store.audit("publish", model=spec.name, version=version, fingerprint=print_)
         shutil.rmtree(staged)
@@ -201,7 +202,7 @@ def _make(
     for output in spec.outputs:
         if output.labels is not None:
             shutil.copyfile(output.labels, model / labels_name(spec, output.name))
-    for path, name in ((onnx, "model.onnx"), (samples, "golden.npz"), (work / LOG, LOG)):
+    for path, name in ((onnx, layout.ONNX), (samples, layout.GOLDEN), (work / LOG, LOG)):
         shutil.copyfile(path, release / name)
     return {
         "engine": {
@@ -239,7 +240,7 @@ def source(
         # Keras reports its downloads on standard output, where our caller's JSON goes.
         with progress.step(f"{spec.name}: TensorFlow to ONNX"), contextlib.redirect_stdout(sys.stderr):
             weights = tensorflow.export(spec, fresh, allow_untrained=allow_untrained)
-        sums = {n: hashing.of_path(fresh / n) for n in ("model.onnx", "golden.npz")}
+        sums = {n: hashing.of_path(fresh / n) for n in (layout.ONNX, layout.GOLDEN)}
         (fresh / "export.json").write_text(json.dumps({"weights": weights, "sha256": sums}), "utf-8")
         if weights["kind"] != (spec.source.weights.kind if spec.source.weights else "file"):
             # Not what was asked for, so not what is found next time: the download may work by then.
@@ -248,7 +249,7 @@ def source(
         fresh.rename(cached)
         _forget_old_exports(store, spec.name)
     data = json.loads((cached / "export.json").read_text("utf-8"))
-    return cached / "model.onnx", cached / "golden.npz", data["weights"]
+    return cached / layout.ONNX, cached / layout.GOLDEN, data["weights"]
 
 
 def _intact(folder: Path) -> bool:

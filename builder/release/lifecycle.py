@@ -18,8 +18,8 @@ from typing import Any, Dict, List, Optional
 from builder.errors import ReleaseError
 from builder.release import manifest
 from builder.release.store import Store, now
-
-_FAILED = "failed.json"
+from models_volume.layout import FAILED as _FAILED
+from models_volume.layout import PENDING
 
 
 def activate(
@@ -239,4 +239,4 @@ def _forget_pending(store: Store, model: str) -> None:
 
 
 def _pending_file(store: Store, model: str) -> Any:
-    return store.root / "releases" / model / ".pending"
+    return store.root / "releases" / model / PENDING

@@ -17,7 +17,6 @@ from builder.errors import SourceError
 from builder.release.model_config import labels_name
 from builder.spec.model import Input, Spec
 
-SCHEMA = 1
 # Of the environment, what shapes an exported model.
 _TOOLS = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "numpy")
 
@@ -155,7 +154,7 @@ def make(
 ) -> Dict[str, Any]:
     """The manifest as data; ``engine`` holds its identity, file, bytes, sha256 and the exact argv."""
     return {
-        "schema": SCHEMA,
+        "schema": 1,
         "model": spec.name,
         "version": version,
         "created": created,

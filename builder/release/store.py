@@ -1,11 +1,8 @@
 """The release store on the models volume: staged, fsynced, renamed, then one symlink replaced.
 
-    repository/<model>         -> ../releases/<model>/<N>/model     what Triton reads
-    releases/<model>/<N>/      never changed once there
-    staging/  cache/  lock/  audit.log
-
-Whatever moment a process dies at, ``repository/<model>`` resolves to a complete release or was never
-there: a release appears by one rename(2), and goes live by another.
+Where things lie is models_volume.layout's to say; this writes there. Whatever moment a process dies at,
+``repository/<model>`` resolves to a complete release or was never there: a release appears by one
+rename(2), and goes live by another.
 """
 
 from __future__ import annotations
@@ -24,8 +21,10 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from builder import hashing
 from builder.errors import LockedError, ReleaseError
+from models_volume import layout
+from models_volume import manifest as manifests
+from models_volume.errors import VolumeError
 
-_FOLDERS = ("repository", "releases", "staging", "cache", "lock")
 _COUNTER = ".last"
 
 
@@ -46,8 +45,9 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self.volume = layout.Volume(self.root)
         try:
-            for name in _FOLDERS:
+            for name in layout.FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             _fsync(self.root)
         except OSError as e:
@@ -60,7 +60,7 @@ class Store:
     @property
     def cache(self) -> Path:
         """Exports, by key; may be deleted at any time."""
-        return self.root / "cache"
+        return self.volume.cache
 
     @contextlib.contextmanager
     def lock(self, what: str) -> Iterator[None]:
@@ -144,7 +144,7 @@ class Store:
         fresh = self.root / "staging" / f".link-{model}-{os.getpid()}"
         with contextlib.suppress(FileNotFoundError):
             fresh.unlink()
-        fresh.symlink_to(Path("..") / "releases" / model / str(version) / "model")
+        fresh.symlink_to(layout.link_target(model, version))
         # Before the flip: on a full disk this fails, and nothing has changed yet.
         self.audit("activate", model=model, version=version, previous=before)
         fresh.replace(link)
@@ -172,38 +172,26 @@ class Store:
 
     def live(self, model: str) -> Optional[int]:
         """The live release's number; None when there is none."""
-        try:
-            target = os.readlink(str(self.root / "repository" / model))
-        except OSError:
-            return None
-        number = Path(target).parent.name
-        return int(number) if number.isdigit() else None
+        return self.volume.live(model)
 
     def models(self) -> List[str]:
         """Every model that has releases."""
-        return sorted(p.name for p in (self.root / "releases").iterdir() if p.is_dir())
+        return self.volume.models()
 
     def versions(self, model: str) -> List[int]:
         """The releases of a model, ascending."""
-        folder = self.root / "releases" / model
-        if not folder.is_dir():
-            return []
-        return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+        return self.volume.versions(model)
 
     def manifest(self, model: str, version: int) -> Dict[str, Any]:
         """A release's manifest; raises ReleaseError when it cannot be read."""
-        path = self.root / "releases" / model / str(version) / "manifest.json"
         try:
-            data = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as e:
-            raise ReleaseError(f"{path}: cannot be read: {e}") from e
-        if not isinstance(data, dict):
-            raise ReleaseError(f"{path}: is not a manifest")
-        return data
+            return manifests.load(self.folder(model, version) / layout.MANIFEST)
+        except VolumeError as e:
+            raise ReleaseError(str(e)) from e
 
     def folder(self, model: str, version: int) -> Path:
         """Where a release lies."""
-        return self.root / "releases" / model / str(version)
+        return self.volume.release(model, version)
 
     def read_json(self, path: Path) -> Any:
         """A JSON file of ours; None where it is missing or was cut short."""
@@ -220,11 +208,11 @@ class Store:
         """What is wrong with a release's files, measured against its manifest; empty when nothing is."""
         try:
             engine = self.manifest(model, version)["engine"]
-            path = self.root / "releases" / model / str(version) / "model" / str(version) / engine["file"]
+            path = self.volume.engine(model, version, engine["file"])
             if hashing.of_path(path) != engine["sha256"]:
                 return f"{path} does not have the sha256 of its manifest"
-            for name in ("model/config.pbtxt", "golden.npz"):
-                if not (self.root / "releases" / model / str(version) / name).is_file():
+            for name in (layout.CONFIG, layout.GOLDEN):
+                if not (self.folder(model, version) / name).is_file():
                     return f"{name} is missing"
         except (ReleaseError, OSError, KeyError, TypeError) as e:
             return str(e).splitlines()[0]
@@ -233,7 +221,7 @@ class Store:
     def audit(self, event: str, **facts: Any) -> None:
         """Append one line to the audit log."""
         line = json.dumps({"time": now(), "event": event, "user": _user(), "pid": os.getpid(), **facts})
-        with (self.root / "audit.log").open("a", encoding="utf-8") as f:
+        with self.volume.audit_log.open("a", encoding="utf-8") as f:
             f.write(line + "\n")
             f.flush()
             os.fsync(f.fileno())

@@ -118,7 +118,7 @@ def server_arguments(parser: argparse.ArgumentParser) -> None:
 def _prove(args: argparse.Namespace) -> int:
     from triton_stack_client.verify.readiness import prove
 
-    target = release.read(args.models_dir, args.model, str(args.version))
+    target = release.read(args.models_dir, args.model, args.version)
     figures = prove(
         target, args.host, args.http_port, args.grpc_port, args.timeout, args.deadline, args.stale
     )

@@ -20,9 +20,8 @@ from support.digits import VENVS, Digits
 from support.pictures import BLUE, GREEN, RED, photograph, plain, write_colours, write_strange
 from support.stack import PACKAGES, ROOT, Stack
 from triton_stack_client.classify import pictures
-from triton_stack_client.preprocess import Preprocessing
 
-from models_volume.preprocessing import MODES
+from models_volume.preprocessing import MODES, Preprocessing
 
 
 @pytest.fixture(scope="module")

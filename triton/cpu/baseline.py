@@ -19,7 +19,11 @@ import numpy as np
 import onnxruntime
 
 sys.path.insert(0, str(Path(__file__).parent / "backend"))
+# models_volume lies beside triton/ in the repository, and beside cpu/ in the server's image.
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 import session
+
+from models_volume import golden as files
 
 
 class Local:
@@ -27,8 +31,8 @@ class Local:
 
     def __init__(self, model: str, config: Dict[str, Any], golden: str) -> None:
         self._session = session.load(model, config)
-        with np.load(golden, allow_pickle=False) as npz:
-            self._inputs = {i.name: npz[f"input.{i.name}"] for i in self._session.get_inputs()}
+        inputs, _ = files.load(Path(golden))
+        self._inputs = {i.name: inputs[i.name] for i in self._session.get_inputs()}
 
     def run(self, batch: int, requests: int) -> List[float]:
         """The seconds of each of ``requests`` runs of ``batch`` samples, one after another."""

@@ -1,4 +1,4 @@
-"""The local baseline, a process in the server's environment: see triton/local.py for what it answers."""
+"""The local baseline, a process in the server's environment: triton/cpu/baseline.py says what it answers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 from types import TracebackType
 from typing import Any
 
+from models_volume.layout import GOLDEN
 from triton_stack_client.errors import ClientError
 from triton_stack_client.verify.release import Release
 
@@ -36,9 +37,7 @@ class Local:
             raise ClientError(
                 f"the local baseline cannot be started: {' '.join(command)}: {e.strerror}"
             ) from e
-        facts = self._ask(
-            {"model": str(file), "config": config, "golden": str(release.folder / "golden.npz")}
-        )
+        facts = self._ask({"model": str(file), "config": config, "golden": str(release.folder / GOLDEN)})
         self.threads = int(facts["threads"])
         self.version = str(facts["version"])
 

@@ -210,7 +210,7 @@ def _facts(args: argparse.Namespace, chosen: Release, perf_version: str) -> dict
         "untrained": chosen.untrained,
         "engine": f"{chosen.engine['name']} {chosen.engine['version']}",
         "spec": chosen.spec,
-        "release": json.loads((chosen.folder / "manifest.json").read_text("utf-8")),
+        "release": chosen.manifest.data,
         "latency_budget_ms": args.latency_budget_ms,
         "command": ["./scripts/bench", *sys.argv[2:]],
     }

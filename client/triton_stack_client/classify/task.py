@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from models_volume.preprocessing import Preprocessing
 from triton_stack_client.contract import Contract, Tensor
 from triton_stack_client.errors import ClientError, ContractError, ReleaseError, ServerError
-from triton_stack_client.preprocess import Preprocessing
 from triton_stack_client.transport.protocol import Wire
 from triton_stack_client.verify import release
 
@@ -53,7 +53,7 @@ def from_volume(models_dir: Path, contract: Contract) -> Task | None:
         ContractError: it does not classify pictures, or the volume's release is another model.
     """
     try:
-        found = release.read(models_dir, contract.model, str(contract.version))
+        found = release.read(models_dir, contract.model, contract.version)
     except ReleaseError:
         return None
     if (found.inputs, found.outputs) != (contract.inputs, contract.outputs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from models_volume.readiness import reason
 from triton_stack_client.errors import ServerError
 from triton_stack_client.transport.protocol import Wire
 from triton_stack_client.verify.release import Release
@@ -55,15 +56,15 @@ def _wait(wire: Wire, release: Release, deadline: float, stale: str) -> None:
             if wire.ready(release.model, release.version):
                 return
         except ServerError as e:
-            reason = e.found  # the server may be starting
+            why = e.found  # the server may be starting
         else:
-            reason = _failure(wire, release)
-            if reason and reason != stale:
-                raise ServerError(f"Triton did not load version {release.version}: {reason}")
+            why = _failure(wire, release)
+            if why and why != stale:
+                raise ServerError(f"Triton did not load version {release.version}: {why}")
         if time.monotonic() > end:
             raise ServerError(
                 f"version {release.version} was not ready within {deadline:.0f} s"
-                + (f": {reason}" if reason else " and Triton gives no reason")
+                + (f": {why}" if why else " and Triton gives no reason")
             )
         time.sleep(_LOOK)
 
@@ -71,14 +72,9 @@ def _wait(wire: Wire, release: Release, deadline: float, stale: str) -> None:
 def _failure(wire: Wire, release: Release) -> str:
     """Triton's reason for not serving the version; empty while it has none."""
     try:
-        rows = wire.index()
+        return reason(wire.index(), release.model, release.version)
     except ServerError:
         return ""
-    for row in rows:
-        if row.get("name") == release.model and str(row.get("version")) == str(release.version):
-            reason = str(row.get("reason", ""))
-            return "" if reason == "unloaded" else reason
-    return ""
 
 
 def _same_release(wire: Wire, release: Release) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from models_volume import golden, manifest
+from models_volume.errors import VolumeError
+from models_volume.layout import GOLDEN, Volume
+from models_volume.preprocessing import Preprocessing
 from triton_stack_client.contract import Tensor
 from triton_stack_client.errors import ReleaseError
-from triton_stack_client.preprocess import Preprocessing
 from triton_stack_client.transport.protocol import Arrays
 
 
@@ -28,7 +26,7 @@ class Release:
         weights: where the weights come from, in words.
         preprocessing: by input, what the client has to do to pixels; inputs that want none are not in it.
         labels: by output, the file that names its classes.
-        engine, spec: as the manifest has them.
+        engine, spec: as the manifest has them; ``manifest`` is all of it.
     """
 
     model: str
@@ -46,17 +44,23 @@ class Release:
     labels: dict[str, Path]
     engine: dict[str, Any]
     spec: dict[str, Any]
+    manifest: manifest.Manifest
 
     def golden(self) -> tuple[Arrays, Arrays]:
         """Golden inputs and outputs by tensor name, each [samples, *dims]; raises ReleaseError."""
-        path = self.folder / "golden.npz"
+        path = self.folder / GOLDEN
         try:
-            with np.load(path, allow_pickle=False) as npz:
-                inputs = {t.name: npz[f"input.{t.name}"] for t in self.inputs}
-                outputs = {t.name: npz[f"output.{t.name}"] for t in self.outputs}
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as e:
-            raise ReleaseError(f"{path}: cannot be read as golden samples: {e}") from e
-        return inputs, outputs
+            inputs, outputs = golden.load(path)
+        except VolumeError as e:
+            raise ReleaseError(str(e)) from e
+        for side, tensors, arrays in (("input", self.inputs, inputs), ("output", self.outputs, outputs)):
+            for tensor in tensors:
+                if tensor.name not in arrays:
+                    raise ReleaseError(f"{path}: cannot be read as golden samples: no {side}.{tensor.name}")
+        return (
+            {t.name: inputs[t.name] for t in self.inputs},
+            {t.name: outputs[t.name] for t in self.outputs},
+        )
 
 
 def live(models_dir: Path, only: list[str] | None = None) -> list[Release]:
@@ -65,51 +69,49 @@ def live(models_dir: Path, only: list[str] | None = None) -> list[Release]:
     Raises:
         ReleaseError: there is none, one of ``only`` is not among them, or a manifest cannot be read.
     """
-    repository = models_dir / "repository"
-    links = sorted(p for p in repository.iterdir() if p.is_symlink()) if repository.is_dir() else []
-    found = {link.name: link for link in links}
+    volume = Volume(models_dir)
+    found = volume.links()
     if not found:
-        raise ReleaseError(f"{repository}: no model is live", remedy="run the builder, or ./scripts/up")
+        raise ReleaseError(
+            f"{volume.repository}: no model is live", remedy="run the builder, or ./scripts/up"
+        )
     for name in only or []:
         if name not in found:
             raise ReleaseError(f'no model "{name}" is live; live are: {", ".join(found)}')
-    # ../releases/<model>/<N>/model, read as text: the volume may be mounted elsewhere than it was written.
-    return [
-        read(models_dir, name, Path(os.readlink(found[name])).parent.name) for name in (only or list(found))
-    ]
+    releases = []
+    for name in only or found:
+        version = found[name]
+        if version is None:
+            raise ReleaseError(
+                f"{volume.link(name)}: cannot be read as a link to a release", remedy="move it away"
+            )
+        releases.append(read(models_dir, name, version))
+    return releases
 
 
-def read(models_dir: Path, model: str, version: str) -> Release:
+def read(models_dir: Path, model: str, version: int) -> Release:
     """One release, live or not; raises ReleaseError."""
-    folder = models_dir / "releases" / model / version
-    path = folder / "manifest.json"
+    volume = Volume(models_dir)
+    folder = volume.release(model, version)
     try:
-        data = json.loads(path.read_text("utf-8"))
-        contract = data["contract"]
-        return Release(
-            model=data["model"],
-            version=int(data["version"]),
-            folder=folder,
-            inputs=_tensors(contract["inputs"]),
-            outputs=_tensors(contract["outputs"]),
-            min_batch=int(contract["min_batch_size"]),
-            max_batch=int(contract["max_batch_size"]),
-            max_abs=float(contract["tolerance"]["max_abs"]),
-            top1=float(contract["tolerance"]["top1"]),
-            weights=data["weights"]["description"],
-            untrained=bool(data["weights"]["untrained"]),
-            preprocessing={
-                e["name"]: Preprocessing.of(e["preprocessing"])
-                for e in contract["inputs"]
-                if e["preprocessing"]
-            },
-            labels={e["name"]: folder / "model" / e["labels"] for e in contract["outputs"] if e["labels"]},
-            engine=dict(data["engine"]),
-            spec=dict(data["spec"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise ReleaseError(f"{path}: cannot be read as a manifest: {type(e).__name__} {e}") from e
-
-
-def _tensors(entries: list[dict[str, Any]]) -> tuple[Tensor, ...]:
-    return tuple(Tensor(e["name"], e["dtype"], tuple(e["dims"])) for e in entries)
+        found = manifest.read(volume, model, version)
+    except VolumeError as e:
+        raise ReleaseError(str(e)) from e
+    return Release(
+        model=found.model,
+        version=found.version,
+        folder=folder,
+        inputs=tuple(Tensor(t.name, t.dtype, t.dims) for t in found.inputs),
+        outputs=tuple(Tensor(t.name, t.dtype, t.dims) for t in found.outputs),
+        min_batch=found.min_batch,
+        max_batch=found.max_batch,
+        max_abs=found.max_abs,
+        top1=found.top1,
+        weights=found.weights.description,
+        untrained=found.weights.untrained,
+        preprocessing={t.name: t.preprocessing for t in found.inputs if t.preprocessing},
+        labels={t.name: folder / "model" / t.labels for t in found.outputs if t.labels},
+        engine=found.engine,
+        spec=found.spec,
+        manifest=found,
+    )

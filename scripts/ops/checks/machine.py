@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Iterable, Iterator, List
 
 from models_volume import snapshot
+from models_volume.layout import Volume
 from ops.checks import docker as docker_checks
 from ops.checks.findings import Finding
 from ops.errors import OpsError
@@ -66,8 +67,8 @@ def everything(settings: Settings, runtime: str, device: str) -> Iterator[Findin
     yield from native if choice.runtime == "native" else unused(native, "only needed for --runtime native")
     yield ports(settings, choice.runtime)
     if choice.runtime == "native":
-        for name in snapshot.models(settings.models_dir):
-            for line in snapshot.strays(settings.models_dir, name):
+        for name in snapshot.models(Volume(settings.models_dir)):
+            for line in Volume(settings.models_dir).strays(name):
                 yield Finding(
                     "repository", "warn", line, "Triton takes every entry there for a model or a version"
                 )

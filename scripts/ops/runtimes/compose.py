@@ -173,14 +173,15 @@ class Compose:
         """
         if not self._engine.volumes.list(filters={"label": self._labels("volume=models")}):
             return {}
-        script = Path(snapshot.__file__).read_text("utf-8")
+        # Each image has models_volume in the folder of its own code.
+        module = ["-m", "models_volume", "snapshot", "/models"]
         container = self._container()
         if container is not None and container.status == "running":
-            code, (out, err) = container.exec_run(["python3", "-c", script, "/models"], demux=True)
+            code, (out, err) = container.exec_run(["python3", *module], workdir="/opt/triton", demux=True)
             text, error = (out or b"").decode(), (err or b"").decode()
         else:
-            argv = ["run", "--rm", "--no-deps", "-T", "--entrypoint", "python3", "client", "-c", script]
-            done = self._compose(*argv, "/models", quiet=True, apart=True)
+            argv = ["run", "--rm", "--no-deps", "-T", "--entrypoint", "python3", "client", *module]
+            done = self._compose(*argv, quiet=True, apart=True)
             code, text, error = done.returncode, done.stdout, done.stderr
         if code:
             raise OpsError("the models volume cannot be read", details=error.strip()[-1000:])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 from models_volume import snapshot
+from models_volume.layout import Volume
 from ops import console
 from ops.checks.ports import port_problem
 from ops.errors import OpsError
@@ -122,7 +123,7 @@ class Native:
 
     def serve(self) -> None:
         """Wait until every live model answers; raises OpsError with the server's own words."""
-        live = snapshot.live(self._settings.models_dir)
+        live = Volume(self._settings.models_dir).all_live()
         self._wait(live)
         console.progress("Triton is ready: " + ", ".join(f"{m} version {v}" for m, v in live.items()))
 

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from typing import Any, Callable, Dict, List, Optional
 
+from models_volume import readiness
 from ops.errors import OpsError
 
 
@@ -22,6 +23,7 @@ class Server:
 
     def __init__(self, host: str, port: int) -> None:
         self.url = f"http://{host}:{port}"
+        self._host, self._port = host, port
 
     def metadata(self) -> Optional[Dict[str, Any]]:
         """Name, version and extensions; None when nothing answers."""
@@ -30,26 +32,11 @@ class Server:
 
     def ready(self, model: str, version: int) -> bool:
         """Whether that version of the model answers."""
-        try:
-            with urllib.request.urlopen(  # noqa: S310  (always http)
-                f"{self.url}/v2/models/{model}/versions/{version}/ready", timeout=5
-            ):
-                return True
-        except (OSError, ValueError, http.client.HTTPException):
-            return False
-
-    def index(self) -> List[Dict[str, Any]]:
-        """The repository index: name, version, state, reason; empty when nothing answers."""
-        data = self._json("/v2/repository/index", post=True)
-        return data if isinstance(data, list) else []
+        return readiness.ready(self._host, self._port, model, version)
 
     def reason(self, model: str, version: int) -> str:
         """Why that version is not ready, in Triton's words."""
-        for row in self.index():
-            if row.get("name") == model and row.get("version") in (str(version), None):
-                reason = str(row.get("reason", ""))
-                return "" if reason == "unloaded" else reason
-        return ""
+        return readiness.reason(readiness.index(self._host, self._port), model, version)
 
     def wait(self, live: Dict[str, int], seconds: float, alive: Callable[[], None]) -> None:
         """Wait until the server answers and every model's version is ready.
@@ -84,10 +71,9 @@ class Server:
                 )
             time.sleep(0.2)
 
-    def _json(self, path: str, *, post: bool = False) -> Any:
-        request = urllib.request.Request(f"{self.url}{path}", method="POST" if post else "GET")  # noqa: S310
+    def _json(self, path: str) -> Any:
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:  # noqa: S310  (always http)
                 return json.loads(answer.read())
         except (OSError, ValueError, http.client.HTTPException):
             return None

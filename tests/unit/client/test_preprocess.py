@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from triton_stack_client.preprocess import Preprocessing
 
-from models_volume.preprocessing import MODES
+from models_volume.preprocessing import MODES, Preprocessing
 
 
 @pytest.mark.parametrize("mode", sorted(MODES))
