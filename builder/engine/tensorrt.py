@@ -38,13 +38,14 @@ class TensorRT(Engine):
     def find(cls) -> TensorRT:
         """The trtexec named by $TRTEXEC, on PATH, or where NVIDIA puts it; raises EngineError without one."""
         wanted = os.environ.get("TRTEXEC") or "trtexec"
-        binary = shutil.which(wanted) or next((p for p in _PLACES if os.access(p, os.X_OK)), None)
-        if binary is None:
+        found = shutil.which(wanted) or next((p for p in _PLACES if os.access(p, os.X_OK)), None)
+        if found is None:
             raise EngineError(
                 f"{wanted} was not found",
                 expected="trtexec on PATH, or its path in TRTEXEC",
                 remedy="use the image nvcr.io/nvidia/tensorrt:22.11-py3, or --device cpu",
             )
+        binary = str(Path(found).absolute())  # it is run in other folders than this one
         try:
             done = subprocess.run(
                 [binary, "--help"],

@@ -131,7 +131,7 @@ class Change:
             self._builder(["confirm", model])
         except (OpsError, KeyboardInterrupt) as e:
             cause = e.found if isinstance(e, OpsError) else "interrupted"
-            words = self._runtime.words()[-_WORDS:]  # before those of the way back
+            words = self._runtime.log_tail()[-_WORDS:]  # before those of the way back
             self._back(model, version, previous, cause)
             raise OpsError(
                 f"{model}: release {version} failed: {cause}",

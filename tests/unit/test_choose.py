@@ -90,6 +90,15 @@ def test_trtexec_is_found_where_its_variable_says(
     assert detection.gpu_problem("native") is None
 
 
+def test_a_relative_trtexec_is_relative_to_where_the_operator_is(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.program("mytrtexec")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRTEXEC", "bin/mytrtexec")
+    assert detection.trtexec() == str(tmp_path / "bin" / "mytrtexec")
+
+
 def test_a_gpu_asked_for_that_is_not_there_is_refused_with_what_is_missing(
     machine: Machine, settings: Settings
 ) -> None:

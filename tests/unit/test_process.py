@@ -37,7 +37,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 def start(server: ServerProcess, argv: list[str]) -> int:
     server.start(argv, dict(os.environ), {"device": "cpu"})
     deadline = time.monotonic() + 10
-    while "up" not in server.words() and time.monotonic() < deadline:
+    while "up" not in server.log_tail() and time.monotonic() < deadline:
         time.sleep(0.01)
     state = server.state()
     assert state is not None
@@ -116,14 +116,42 @@ def test_a_state_file_that_makes_no_sense_means_nothing_runs(
 def test_the_end_of_the_log_shows_errors_first(server: ServerProcess) -> None:
     server.log.parent.mkdir()
     server.log.write_text("".join(f"I line {n}\n" for n in range(50)) + "E1122 failed to load\nI after\n")
-    assert errors(server.words()) == "E1122 failed to load"
+    assert errors(server.log_tail()) == "E1122 failed to load"
 
 
 def test_the_end_of_a_log_without_errors_is_its_last_lines(server: ServerProcess) -> None:
     server.log.parent.mkdir()
     server.log.write_text("".join(f"I line {n}\n" for n in range(50)))
-    assert errors(server.words(), 2) == "I line 48\nI line 49"
+    assert errors(server.log_tail(), 2) == "I line 48\nI line 49"
+
+
+def test_the_tail_of_a_long_log_is_whole_lines(server: ServerProcess) -> None:
+    server.log.parent.mkdir()
+    server.log.write_text("".join(f"I line {n} {'x' * 90}\n" for n in range(5000)))
+    tail = server.log_tail()
+    assert 100 < len(tail) < 1000
+    assert tail[0].startswith("I line ")
+    assert tail[-1].startswith("I line 4999 ")
+
+
+def test_the_log_of_a_server_that_crashed_outlives_the_next_starts(server: ServerProcess) -> None:
+    for n in range(5):
+        assert server.crashed() == (n > 0)
+        server.start([sys.executable, "-c", f"print('up'); print('words of {n}')"], dict(os.environ), {})
+        deadline = time.monotonic() + 10
+        while server.state() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
+    logs = sorted(server.log.parent.glob("triton.log*"))
+    assert [log.name for log in logs] == ["triton.log", "triton.log.1", "triton.log.2", "triton.log.3"]
+    assert [log.read_text().splitlines()[-1] for log in logs] == [f"words of {n}" for n in (4, 3, 2, 1)]
+
+
+def test_one_that_was_stopped_has_not_crashed(server: ServerProcess) -> None:
+    start(server, SLEEP)
+    assert not server.crashed()
+    server.stop(5)
+    assert not server.crashed()
 
 
 def test_a_log_that_is_not_there_has_no_end(server: ServerProcess) -> None:
-    assert server.words() == []
+    assert server.log_tail() == []

@@ -50,8 +50,8 @@ class Runtime(Protocol):
     def status(self) -> Dict[str, Any]:
         """Runtime, device and server, for `status`."""
 
-    def words(self) -> List[str]:
-        """The server's own words: the last lines of its log; none where it cannot be read. Never raises."""
+    def log_tail(self) -> List[str]:
+        """The last lines of the server's log; none where it cannot be read. Never raises."""
 
     def snapshot(self) -> Dict[str, snapshot.Model]:
         """Every model on the models volume."""

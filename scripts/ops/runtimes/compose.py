@@ -109,7 +109,7 @@ class Compose:
         except OpsError as e:
             raise OpsError(
                 e.found,
-                details=f"{e.details}\n{errors(self.words())}".strip(),
+                details=f"{e.details}\n{errors(self.log_tail())}".strip(),
                 remedy="docker compose logs triton",
             ) from e
 
@@ -287,8 +287,8 @@ class Compose:
     def _volume(self) -> str:
         return f"{self._project}_models"
 
-    def words(self) -> List[str]:
-        """The server's last lines of log."""
+    def log_tail(self) -> List[str]:
+        """The last lines of the server's log."""
         try:
             container = self._container()
             return container.logs(tail=400).decode("utf-8", "replace").splitlines() if container else []

@@ -139,9 +139,12 @@ def gpu_problem(runtime: str) -> Optional[str]:
 
 
 def trtexec() -> Optional[str]:
-    """The trtexec that the builder will find."""
+    """The trtexec that the builder will find, as an absolute path: the builder runs in another folder."""
     wanted = os.environ.get("TRTEXEC") or "trtexec"
-    return shutil.which(wanted) or next((p for p in _TRTEXEC if os.access(p, os.X_OK)), None)
+    found = shutil.which(wanted)
+    return (
+        str(Path(found).absolute()) if found else next((p for p in _TRTEXEC if os.access(p, os.X_OK)), None)
+    )
 
 
 def tensorrt_backend() -> Optional[Path]:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from models_volume import snapshot
 from models_volume.layout import Volume
@@ -14,6 +14,7 @@ from ops import console
 from ops.checks.ports import port_problem
 from ops.errors import OpsError
 from ops.runtimes import environments
+from ops.runtimes.detection import trtexec
 from ops.runtimes.process import ServerProcess
 from ops.runtimes.server import Server, errors
 from ops.settings import ROOT, Settings
@@ -133,7 +134,7 @@ class Native:
         except OpsError as e:
             raise OpsError(
                 e.found,
-                details=f"{e.details}\n{errors(self.words())}".strip(),
+                details=f"{e.details}\n{errors(self.log_tail())}".strip(),
                 remedy=f"the whole log: {self.process.log}",
             ) from e
 
@@ -144,6 +145,8 @@ class Native:
             argv = [self.python("triton"), str(ROOT / "triton" / "cpu" / "server.py")]
         else:
             argv = [str(ROOT / "triton" / "entrypoint")]
+        if self.process.crashed():
+            console.progress(f"the last server ended by itself; its log is kept as {self.process.log}.1")
         console.progress(f"starting Triton on {', '.join(map(str, self._settings.ports.values()))}")
         facts = {**self._settings.ports, "device": self.device, "setup": self._setup}
         self.process.start(argv, env, facts)
@@ -158,24 +161,22 @@ class Native:
 
     def client(self, args: List[str]) -> int:
         """Run ``python -m triton_stack_client ARGS`` against the server; its exit code."""
-        return subprocess.run(
-            [self.python("client"), "-m", MODULES["client"], *args],
-            cwd=ROOT,
-            env=self._settings.python_environment(),
-            check=False,
-        ).returncode
+        return self._run("client", args).returncode
 
     def ask(self, part: str, args: List[str]) -> Tuple[int, str]:
         """Run ``python -m PART ARGS``; its exit code and standard output. Its progress is shown."""
-        done = subprocess.run(
-            [self.python(part), "-m", MODULES[part], *args],
-            cwd=ROOT,
-            env=self._settings.python_environment(),
-            stdout=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        done = self._run(part, args, stdout=subprocess.PIPE)
         return done.returncode, done.stdout
+
+    def _run(
+        self, part: str, args: List[str], *, stdout: Optional[int] = None
+    ) -> subprocess.CompletedProcess[str]:
+        env = self._settings.python_environment()
+        tool = trtexec() if self.device == "gpu" else None
+        if tool:
+            env["TRTEXEC"] = tool  # a relative one is relative to where the operator is, not to ROOT
+        argv = [self.python(part), "-m", MODULES[part], *args]
+        return subprocess.run(argv, cwd=ROOT, env=env, stdout=stdout, text=True, check=False)
 
     def stop(self) -> str:
         """Stop the server that `up` started; says what was done."""
@@ -200,9 +201,9 @@ class Native:
             },
         }
 
-    def words(self) -> List[str]:
-        """The server's lines of log."""
-        return self.process.words()
+    def log_tail(self) -> List[str]:
+        """The last lines of the server's log."""
+        return self.process.log_tail()
 
     def snapshot(self) -> Dict[str, snapshot.Model]:
         """Every model on the models volume."""

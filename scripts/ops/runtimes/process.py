@@ -17,9 +17,13 @@ from typing import Any, Dict, List, Optional
 
 from ops.errors import OpsError
 
+KEPT_LOGS = 3  # of the servers before this one: a crash can still be read after the start that follows it
+_TAIL = 64 << 10  # bytes of the log's end that are read
+
 
 class ServerProcess:
-    """The native server; ``folder`` holds its state (server.json) and its log (triton.log)."""
+    """The native server; ``folder`` holds its state (server.json), its log (triton.log), and the logs of the
+    servers before it (triton.log.1 is the last one's)."""
 
     def __init__(self, folder: Path) -> None:
         self._state = folder / "server.json"
@@ -28,6 +32,7 @@ class ServerProcess:
     def start(self, argv: List[str], env: Dict[str, str], facts: Dict[str, Any]) -> None:
         """Start ``argv`` in a session of its own and remember it, with ``facts``."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._rotate()
         with self.log.open("wb") as log:
             child = subprocess.Popen(
                 argv,
@@ -73,6 +78,7 @@ class ServerProcess:
                 # The Python backend's stubs are in the same session; they end with their server.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
+                self._state.unlink(missing_ok=True)
                 raise OpsError(
                     f"the server (process {pid}) did not end within {seconds:.0f} s and was killed"
                 )
@@ -80,12 +86,27 @@ class ServerProcess:
         self._state.unlink(missing_ok=True)
         return pid
 
-    def words(self) -> List[str]:
-        """The log's lines."""
+    def log_tail(self) -> List[str]:
+        """The log's last lines, whole ones; none where it cannot be read."""
         try:
-            return self.log.read_text("utf-8", "replace").splitlines()
+            with self.log.open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                log.seek(max(0, size - _TAIL))
+                lines = log.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return []
+        return lines[1:] if size > _TAIL else lines
+
+    def crashed(self) -> bool:
+        """Whether the server that was started last ended by itself: ``stop`` forgets the one that it ends."""
+        return self._state.exists() and self.state() is None
+
+    def _rotate(self) -> None:
+        """Make room for a new log: triton.log becomes triton.log.1, that one triton.log.2, and so on."""
+        names = [self.log, *(self.log.with_name(f"{self.log.name}.{n}") for n in range(1, KEPT_LOGS + 1))]
+        for older, newer in reversed(list(zip(names[1:], names))):
+            with contextlib.suppress(FileNotFoundError):
+                newer.replace(older)
 
 
 def _reap(pid: int) -> None:
