@@ -6,7 +6,7 @@ import argparse
 from typing import List
 
 from ops import operation_lock
-from ops.rollout import Change
+from ops.rollout import Rollout
 from ops.runtimes.base import RUNTIMES
 from ops.runtimes.selection import current
 from ops.settings import load
@@ -22,7 +22,7 @@ def main(argv: List[str]) -> int:
     settings = load()
     runtime = current(settings, args.runtime)
     with operation_lock.held(settings, "prune"):
-        for row in Change(runtime, settings).prune(args.model, args.keep):
+        for row in Rollout(runtime, settings).prune(args.model, args.keep):
             removed = ", ".join(map(str, row["removed"])) or "nothing"
             print(f"{row['model']}: removed {removed}")
     return 0

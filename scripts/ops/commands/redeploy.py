@@ -6,7 +6,7 @@ import argparse
 from typing import List
 
 from ops import console, hooks, operation_lock
-from ops.rollout import Change, serving
+from ops.rollout import Rollout, serving
 from ops.runtimes.base import RUNTIMES
 from ops.runtimes.native import spec_paths
 from ops.runtimes.selection import current
@@ -20,18 +20,18 @@ def main(argv: List[str]) -> int:
     runtime = current(settings, args.runtime)
     serving(runtime)
     models = spec_paths([m for group in args.model for m in group] or settings.models.split())
-    change = Change(runtime, settings)
+    rollout = Rollout(runtime, settings)
     if args.dry_run:
         for model in models:
-            row = change.dry_run(model)
+            row = rollout.dry_run(model)
             print(f"{row['model']}: {row['would']}")
             for line in row["changes"]:
                 print(f"  {line}")
         return 0
     with operation_lock.held(settings, f"redeploy of {', '.join(models)}"):
         hooks.run("pre-redeploy", settings, must_succeed=True, models=" ".join(models))
-        change.settle()
-        changed = [model for model in models if change.build(model, force=args.force)]
+        rollout.settle()
+        changed = [model for model in models if rollout.build(model, force=args.force)]
     console.progress("done" if changed else "nothing changed; nothing was touched")
     return 0
 

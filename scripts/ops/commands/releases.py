@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any, Dict, List
 
 from ops import console
-from ops.rollout import Change
+from ops.rollout import Rollout
 from ops.runtimes.base import RUNTIMES
 from ops.runtimes.native import to_json
 from ops.runtimes.selection import current
@@ -24,7 +24,7 @@ def main(argv: List[str]) -> int:
     settings = load()
     rows = [
         row
-        for row in Change(current(settings, args.runtime), settings).releases()
+        for row in Rollout(current(settings, args.runtime), settings).releases()
         if args.model in (None, row["model"])
     ]
     if args.json:

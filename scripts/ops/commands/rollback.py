@@ -6,7 +6,7 @@ import argparse
 from typing import List
 
 from ops import operation_lock
-from ops.rollout import Change, serving
+from ops.rollout import Rollout, serving
 from ops.runtimes.base import RUNTIMES
 from ops.runtimes.selection import current
 from ops.settings import load
@@ -32,9 +32,9 @@ def main(argv: List[str]) -> int:
         args.model = live[0]
     command = ["rollback", args.model, *([] if args.to is None else ["--to", str(args.to)])]
     with operation_lock.held(settings, f"rollback of {args.model}"):
-        change = Change(runtime, settings)
-        change.settle()
+        rollout = Rollout(runtime, settings)
+        rollout.settle()
         stale = runtime.server.reason(args.model, args.to) if args.to is not None else ""
-        row = change.flip([*command, *(["--force"] if args.force else [])], stale=stale)
+        row = rollout.flip([*command, *(["--force"] if args.force else [])], stale=stale)
     print(f"{row['model']}: release {row['version']} is live")
     return 0

@@ -8,7 +8,7 @@ from typing import List
 from ops import console, operation_lock
 from ops.checks import machine
 from ops.errors import OpsError
-from ops.rollout import Change
+from ops.rollout import Rollout
 from ops.runtimes.base import RUNTIMES, Runtime
 from ops.runtimes.detection import choose
 from ops.runtimes.native import spec_paths
@@ -27,7 +27,7 @@ def main(argv: List[str]) -> int:
     runtime.prepare()
     models = spec_paths([m for group in args.model for m in group] or settings.models.split())
     with operation_lock.held(settings, "up"):
-        Change(runtime, settings).up(models, force=args.force)
+        Rollout(runtime, settings).up(models, force=args.force)
         runtime.serve()
         if runtime.smoke():
             raise OpsError(
