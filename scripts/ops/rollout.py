@@ -20,7 +20,7 @@ from ops.settings import Settings
 _WORDS = 8  # of the server's own lines, to show with a failure
 
 
-class Change:
+class Rollout:
     """Changes the live release of models served by ``runtime``."""
 
     def __init__(self, runtime: Runtime, settings: Settings) -> None:
