@@ -14,6 +14,7 @@ import numpy as np
 
 from builder.engine import LOG, Arrays, Built, Engine, gpu, logged_process, trtexec
 from builder.errors import EngineError
+from builder.export import onnx_model
 from builder.spec.model import Spec
 
 # Where NVIDIA's packages and images put it, for the shells that do not have it on PATH.
@@ -31,6 +32,7 @@ class TensorRT(Engine):
     def __init__(self, binary: str, known: trtexec.Trtexec) -> None:
         self._binary = binary
         self._known = known
+        self._formats: List[str] = []  # of the last build
         # TensorRT 8.5 and 8.6 parse up to op set 17 (their release notes); later ones say so themselves.
         self.max_opset: Optional[int] = 17 if known.version.startswith("8.") else None
 
@@ -70,9 +72,11 @@ class TensorRT(Engine):
         """
         began = time.monotonic()
         plan = work / self.filename
+        order = onnx_model.order(onnx)
         argv = trtexec.build_argv(
-            self._binary, spec, self._known, onnx=_relative(onnx, work), engine=plan.name
+            self._binary, spec, self._known, order, onnx=_relative(onnx, work), engine=plan.name
         )
+        self._formats = trtexec.io_formats(spec, order)
         text = self._run(argv, work, work / LOG, "the engine was not built", show=_Options().news)
         if not plan.is_file() or plan.stat().st_size == 0:
             raise EngineError("trtexec reported success and wrote no engine", remedy=_reproduce(work, argv))
@@ -109,6 +113,7 @@ class TensorRT(Engine):
             batch=batch,
             inputs=files,
             output=output.name,
+            formats=self._formats,
         )
         self._run(argv, folder, work / LOG, f"the engine does not run at batch {batch}", show=_nothing)
         if not output.is_file():

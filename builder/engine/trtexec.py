@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
 from builder.errors import EngineError
-from builder.spec.model import Spec
+from builder.export.onnx_model import TensorOrder
+from builder.spec.model import Input, Output, Spec
 
 _VERSION = re.compile(r"\[TensorRT v(\d+)\]")
 _OPTION = re.compile(r"^\s+(--\w+)", re.MULTILINE)
@@ -48,8 +49,10 @@ def _dotted(digits: str) -> str:
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
-def build_argv(binary: str, spec: Spec, known: Trtexec, *, onnx: str, engine: str) -> List[str]:
-    """The command that builds ``engine`` from ``onnx``: a pure function of the spec and the binary.
+def build_argv(
+    binary: str, spec: Spec, known: Trtexec, order: TensorOrder, *, onnx: str, engine: str
+) -> List[str]:
+    """The command that builds ``engine`` from ``onnx``: a pure function of spec, binary and graph order.
 
     Raises:
         EngineError: this trtexec cannot do what the spec asks.
@@ -71,7 +74,7 @@ def build_argv(binary: str, spec: Spec, known: Trtexec, *, onnx: str, engine: st
             )
         argv.append("--fp16")
     argv += _stop_after_build(known)
-    argv += io_formats(spec)
+    argv += io_formats(spec, order)
     mine = [a.split("=")[0] for a in spec.trtexec_args]
     if "--tacticSources" in known.options and "--tacticSources" not in mine:
         # TensorRT's own kernels only: the engine then needs no cuDNN or cuBLAS where it is served, and
@@ -81,14 +84,25 @@ def build_argv(binary: str, spec: Spec, known: Trtexec, *, onnx: str, engine: st
 
 
 def run_argv(
-    binary: str, spec: Spec, *, engine: str, batch: int, inputs: Mapping[str, str], output: str
+    binary: str,
+    spec: Spec,
+    *,
+    engine: str,
+    batch: int,
+    inputs: Mapping[str, str],
+    output: str,
+    formats: Sequence[str] = (),
 ) -> List[str]:
-    """The command that loads ``engine`` and runs one batch of the files in ``inputs`` (name to file)."""
+    """The command that loads ``engine`` and runs one batch of the files in ``inputs`` (name to file).
+
+    ``formats`` are those of the build. A loaded engine has its types already; trtexec 8.5 reads the
+    options and uses them for nothing.
+    """
     loads = ",".join(f"{name}:{file}" for name, file in inputs.items())
     return [
         binary,
         f"--loadEngine={engine}",
-        *io_formats(spec),
+        *formats,
         f"--shapes={_shapes(spec, batch)}",
         f"--loadInputs={loads}",
         f"--exportOutput={output}",
@@ -102,16 +116,26 @@ def _shapes(spec: Spec, batch: int) -> str:
     return ",".join(f"{i.name}:{'x'.join(map(str, (batch, *i.dims)))}" for i in spec.inputs)
 
 
-def io_formats(spec: Spec) -> List[str]:
-    """``--inputIOFormats`` and ``--outputIOFormats``, each left out where a type has no word for trtexec
-    and where all are FP32, which is its own default.
+def io_formats(spec: Spec, order: TensorOrder) -> List[str]:
+    """``--inputIOFormats`` and ``--outputIOFormats``: a word for each tensor, in the graph's own order.
 
-    "chw" means plain row-major: right for a [224, 224, 3] tensor too. Without the option trtexec leaves
-    UINT8, INT32 and FP16 tensors as the model has them.
+    trtexec counts the words and gives the first to the network's first tensor, which is the ONNX graph's
+    first, whatever the spec's order is. "chw" means plain row-major: right for a [224, 224, 3] tensor too.
+
+    An option is left out where all its tensors are FP32, which is trtexec's own default, and where one of
+    them has a type without a word (UINT8): the list takes no gap. Then trtexec leaves UINT8, INT32 and
+    FP16 tensors as the ONNX file types them, and the builder has held that file to the spec's types
+    (onnx_model.check). So a UINT8 input beside an FP16 one needs no word: the graph says both. Inputs and
+    outputs are judged apart: a UINT8 input leaves the outputs' words alone.
     """
     argv = []
-    for option, tensors in (("--inputIOFormats", spec.inputs), ("--outputIOFormats", spec.outputs)):
-        words = [t.dtype.trtexec for t in tensors]
+    sides: Sequence[Any] = (
+        ("--inputIOFormats", spec.inputs, order.inputs),
+        ("--outputIOFormats", spec.outputs, order.outputs),
+    )
+    for option, tensors, names in sides:
+        by_name: Dict[str, Union[Input, Output]] = {t.name: t for t in tensors}
+        words = [by_name[name].dtype.trtexec for name in names]
         if all(words) and set(words) != {"fp32"}:
             argv.append(f"{option}=" + ",".join(f"{w}:chw" for w in words))
     return argv

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import onnx
 
@@ -14,6 +15,20 @@ from builder.spec.model import Input, Output, Spec
 
 # Where the exporter writes what the weights are; it travels inside the ONNX file.
 _WEIGHTS_KEY = "weights"
+
+
+@dataclass(frozen=True)
+class TensorOrder:
+    """The names of a graph's inputs and outputs, in its own order: tf2onnx sorts what the spec does not."""
+
+    inputs: Tuple[str, ...]
+    outputs: Tuple[str, ...]
+
+
+def order(path: Path) -> TensorOrder:
+    """The order of the tensors in the ONNX file; raises ExportError for another kind of file."""
+    graph = _read(path).graph
+    return TensorOrder(tuple(i.name for i in _inputs(graph)), tuple(o.name for o in graph.output))
 
 
 def set_weights(model: onnx.ModelProto, weights: Dict[str, Any]) -> None:
@@ -72,10 +87,14 @@ def check(path: Path, spec: Spec, max_opset: Optional[int]) -> None:
             expected=f"opset {max_opset} or lower",
             remedy=f"export it with opset: {max_opset}",
         )
-    weights = {i.name for i in model.graph.initializer}
-    inputs = [i for i in model.graph.input if i.name not in weights]
-    _compare(path, "input", inputs, spec.inputs)
+    _compare(path, "input", _inputs(model.graph), spec.inputs)
     _compare(path, "output", list(model.graph.output), spec.outputs)
+
+
+def _inputs(graph: onnx.GraphProto) -> List[Any]:
+    """What is fed: some exporters list the weights among the inputs."""
+    weights = {i.name for i in graph.initializer}
+    return [i for i in graph.input if i.name not in weights]
 
 
 def _compare(path: Path, side: str, found: List[Any], wanted: Any) -> None:

@@ -1,8 +1,10 @@
 """A FAKE trtexec: replays recorded output of trtexec 8.5.1 and runs the model with onnxruntime.
 
 It knows the traps of the real one: a dynamic model without shapes gives a batch-1 engine and exit code 0,
-input files are never checked for their size, the plan is written in place. Its "plan" is a header with the
-profile, followed by the ONNX model.
+input files are never checked for their size, the plan is written in place, and I/O formats are given to the
+network's tensors by their place: as many as there are tensors (or one for all), each setting its tensor's
+type (read in trtexec 8.5's sampleEngines.cpp). Its "plan" is a header with the profile, followed by the
+ONNX model with those types.
 """
 
 from __future__ import annotations
@@ -15,9 +17,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from onnx import TensorProto, helper
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 MAGIC = b"FAKE-PLAN\n"
+# The words of 8.5's grammar that a network of these tests can have.
+WORDS = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "int32": TensorProto.INT32}
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+
+
+class RefusedError(Exception):
+    """What trtexec prints as an error before it fails."""
 
 
 def replay(name: str, start: str = "=== Device Information", code: int = 0) -> int:
@@ -36,6 +46,40 @@ def shapes(text: str) -> dict[str, list[int]]:
     return {n: [int(d) for d in s.split("x")] for n, s in (part.rsplit(":", 1) for part in text.split(","))}
 
 
+def set_types(graph: onnx.GraphProto, option: str, tensors: list[onnx.ValueInfoProto], spec: str) -> None:
+    """Give each tensor the type at its place in ``spec``; raises RefusedError as trtexec does."""
+    words = [part.split(":")[0] for part in spec.split(",")]
+    for word in words:
+        if word not in WORDS:
+            raise RefusedError(f"Invalid DataType {word}")
+    if len(words) not in (1, len(tensors)):
+        side = option.strip("-").removesuffix("IOFormats")
+        raise RefusedError(
+            f"The number of {side}IOFormats must match network's {side}s or be one for broadcasting."
+        )
+    for place, tensor in enumerate(tensors):
+        wanted = WORDS[words[0 if len(words) == 1 else place]]
+        found = tensor.type.tensor_type.elem_type
+        if wanted == found:
+            continue
+        if not {wanted, found} <= set(FLOATS):  # TensorRT casts between floating-point types only
+            raise RefusedError(f"{tensor.name}: type {words[place]} does not fit the network's tensor")
+        inside = f"{tensor.name}_as_in_the_onnx"
+        rename(graph, tensor.name, inside)
+        if option == "--inputIOFormats":
+            graph.node.insert(0, helper.make_node("Cast", [tensor.name], [inside], to=found))
+        else:
+            graph.node.append(helper.make_node("Cast", [inside], [tensor.name], to=wanted))
+        tensor.type.tensor_type.elem_type = wanted
+
+
+def rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Give a tensor another name wherever a node reads or writes it."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new if name == old else name for name in names]
+
+
 def build(options: dict[str, str]) -> int:
     print("=== Model Options ===")
     try:
@@ -50,6 +94,18 @@ def build(options: dict[str, str]) -> int:
         if set(wanted) - names:
             return replay("build_wrong_tensor.log", code=1)
         profile[key] = next(iter(wanted.values()))[0] if wanted else 1
+    weights = {i.name for i in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in weights]
+    try:
+        for option, tensors in (
+            ("--inputIOFormats", inputs),
+            ("--outputIOFormats", list(model.graph.output)),
+        ):
+            if option in options:
+                set_types(model.graph, option, tensors, options[option])
+    except RefusedError as e:
+        print(f"[E] {e}")
+        return replay("build_wrong_tensor.log", "Device Information", code=1)
     try:
         with Path(options["--saveEngine"]).open("wb") as f:
             f.write(MAGIC + json.dumps(profile).encode() + b"\n" + model.SerializeToString())
@@ -68,6 +124,11 @@ def load(path: str) -> tuple[dict[str, int], bytes]:
         raise ValueError("not a plan")
     onnx.checker.check_model(model)
     return json.loads(profile), model
+
+
+def printed(value: np.generic) -> str:
+    """As a C++ stream prints it: whole numbers in full, others with six digits."""
+    return str(value) if isinstance(value, np.integer) else f"{float(value):g}"
 
 
 def run(options: dict[str, str]) -> int:
@@ -90,7 +151,7 @@ def run(options: dict[str, str]) -> int:
     names = [o.name for o in session.get_outputs()]
     entries = [
         f'{{ "name" : "{name}"\n  , "dimensions" : "{"x".join(map(str, array.shape))}"\n'
-        f'  , "values" : [ {", ".join(f"{v:g}" for v in array.astype(np.float64).ravel())} ]\n  }}\n'
+        f'  , "values" : [ {", ".join(printed(v) for v in array.ravel())} ]\n  }}\n'
         for name, array in zip(names, session.run(names, feed))
     ]
     Path(options["--exportOutput"]).write_text("[\n  " + ", ".join(entries) + "]\n")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.models import write_scale
+from support.models import write_ranked, write_scale
 from support.stack import ROOT, Stack
 
 VENVS = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs")
@@ -65,6 +65,16 @@ def test_up_builds_a_plan_and_serves_it_as_tensorrt_plan(gpu: Stack, tmp_path: P
     again = up(gpu, spec)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "nothing is built" in again.stderr
+
+
+def test_tensors_in_another_order_than_the_graph_s_are_built_and_served_rightly(
+    gpu: Stack, tmp_path: Path
+) -> None:
+    done = up(gpu, write_ranked(tmp_path / "spec"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = json.loads((gpu.models_dir / "releases/ranked/1/manifest.json").read_text())
+    formats = [a for a in manifest["engine"]["argv"] if "IOFormats" in a]
+    assert formats == ["--inputIOFormats=int32:chw,fp16:chw", "--outputIOFormats=int32:chw,fp32:chw"]
 
 
 def test_no_setup_uses_the_interpreter_at_hand(gpu: Stack, tmp_path: Path) -> None:

@@ -87,6 +87,59 @@ def write_lookup(folder: Path, *, name: str = "lookup", rows: int = 10, max_batc
     return write_model(folder, name, graph, {"index": index}, {"value": table[index]}, spec, "")
 
 
+def write_ranked(folder: Path, *, name: str = "ranked", max_batch: int = 8) -> Path:
+    """Two inputs and two outputs of other dtypes, each pair in the spec in another order than in the graph.
+
+    ``scores`` FP32 [5] = softmax of x * table[row]; ``best`` INT32 [1] = its arg max. The graph, as tf2onnx
+    sorts, says best, scores and row, x; the spec says scores, best and x, row. x is FP16 [5], row INT32 [1].
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    table = np.random.default_rng(2).normal(0, 2, (4, 5)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["x"], ["xf"], to=TensorProto.FLOAT),
+            helper.make_node("Gather", ["table", "row"], ["rows"]),
+            helper.make_node("Squeeze", ["rows", "one"], ["weights"]),
+            helper.make_node("Mul", ["xf", "weights"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["scores"], axis=-1),
+            helper.make_node("ArgMax", ["logits"], ["best64"], axis=-1, keepdims=1),
+            helper.make_node("Cast", ["best64"], ["best"], to=TensorProto.INT32),
+        ],
+        name,
+        [
+            helper.make_tensor_value_info("row", TensorProto.INT32, ["N", 1]),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT16, ["N", 5]),
+        ],
+        [
+            helper.make_tensor_value_info("best", TensorProto.INT32, ["N", 1]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 5]),
+        ],
+        [
+            helper.make_tensor("table", TensorProto.FLOAT, table.shape, table.ravel().tolist()),
+            helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+        ],
+    )
+    rng = np.random.default_rng(3)
+    x, row = rng.normal(0, 1, (8, 5)).astype(np.float16), rng.integers(0, 4, (8, 1), dtype=np.int32)
+    logits = x.astype(np.float32) * table[row[:, 0]]
+    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    spec = {
+        "inputs": [
+            {"name": "x", "dtype": "FP16", "dims": [5]},
+            {"name": "row", "dtype": "INT32", "dims": [1], "samples": {"uniform": [0, 4]}},
+        ],
+        "outputs": [
+            {"name": "scores", "dtype": "FP32", "dims": [5]},
+            {"name": "best", "dtype": "INT32", "dims": [1]},
+        ],
+        "batch": {"max": max_batch},
+        "precision": "fp32",
+        "parity": {"max_abs": 1e-4},
+    }
+    best = logits.argmax(axis=1).astype(np.int32)[:, None]
+    return write_model(folder, name, graph, {"x": x, "row": row}, {"scores": scores, "best": best}, spec, "")
+
+
 def write_model(
     folder: Path,
     name: str,

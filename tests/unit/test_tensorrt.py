@@ -1,14 +1,20 @@
-"""The trtexec that the builder finds."""
+"""The trtexec that the builder finds, and what it builds of tensors in any order."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.models import write_ranked
 from support.stack import ROOT
 
 from builder.engine.tensorrt import TensorRT
+from builder.release import build
+from builder.release.store import Store
+
+FAKE = ROOT / "tests/fakes/trtexec.py"
 
 
 def test_a_relative_trtexec_still_runs_in_another_folder(
@@ -16,8 +22,45 @@ def test_a_relative_trtexec_still_runs_in_another_folder(
 ) -> None:
     tool = tmp_path / "bin" / "trtexec"
     tool.parent.mkdir()
-    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/fakes/trtexec.py" "$@"\n')
+    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE}" "$@"\n')
     tool.chmod(0o755)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRTEXEC", "bin/trtexec")
     assert TensorRT.find()._binary == str(tool)
+
+
+def test_tensors_in_another_order_than_the_graph_s_become_a_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "trtexec"
+    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE}" "$@"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("TRTEXEC", str(tool))
+    result = build.build(
+        write_ranked(tmp_path / "spec"), Store(tmp_path / "models"), "tensorrt",
+        allow_untrained=False, force=False, activate="no",
+    )  # fmt: skip
+    formats = [a for a in result["manifest"]["engine"]["argv"] if "IOFormats" in a]
+    assert formats == ["--inputIOFormats=int32:chw,fp16:chw", "--outputIOFormats=int32:chw,fp32:chw"]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--outputIOFormats=fp32:chw,int32:chw", "best: type fp32 does not fit"),
+        ("--inputIOFormats=fp16:chw,int32:chw", "row: type fp16 does not fit"),
+        ("--outputIOFormats=int32:chw,fp32:chw,fp32:chw", "number of outputIOFormats must match"),
+        ("--inputIOFormats=uint8:chw,fp16:chw", "Invalid DataType uint8"),
+    ],
+)
+def test_the_fake_refuses_formats_that_the_real_trtexec_refuses(
+    tmp_path: Path, option: str, words: str
+) -> None:
+    write_ranked(tmp_path)
+    done = subprocess.run(
+        [sys.executable, FAKE, f"--onnx={tmp_path}/ranked.onnx", f"--saveEngine={tmp_path}/p", option],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert words in done.stdout
+    assert "&&&& FAILED" in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from builder.engine import trtexec
 from builder.errors import EngineError
+from builder.export.onnx_model import TensorOrder
 from builder.spec import model
 from builder.spec.model import Spec
 
@@ -26,6 +28,15 @@ def exit_code(log: str) -> int:
     found = re.search(r"^rc=(\d+)", log, re.MULTILINE)
     assert found is not None
     return int(found.group(1))
+
+
+def in_spec_order(spec: Spec) -> TensorOrder:
+    return TensorOrder(tuple(i.name for i in spec.inputs), tuple(o.name for o in spec.outputs))
+
+
+def build_argv(binary: str, spec: Spec, known: trtexec.Trtexec, *, onnx: str, engine: str) -> list[str]:
+    """The command for a graph whose tensors come in the spec's order."""
+    return trtexec.build_argv(binary, spec, known, in_spec_order(spec), onnx=onnx, engine=engine)
 
 
 @pytest.fixture
@@ -72,7 +83,7 @@ def test_the_uint8_build_command_is_the_recorded_one(
     sample: Sample, known: trtexec.Trtexec, uint8: Spec
 ) -> None:
     recorded = recorded_argv(sample("build_ok.log"))
-    argv = trtexec.build_argv("libs/trtexec", uint8, known, onnx="u8.onnx", engine="o8.plan")
+    argv = build_argv("libs/trtexec", uint8, known, onnx="u8.onnx", engine="o8.plan")
     assert argv == recorded
 
 
@@ -80,7 +91,7 @@ def test_the_fp16_build_command_is_the_recorded_one(
     sample: Sample, known: trtexec.Trtexec, fp16: Spec
 ) -> None:
     recorded = recorded_argv(sample("build_fp16_io.log"))
-    argv = trtexec.build_argv("libs/trtexec", fp16, known, onnx="model.onnx", engine="f16.plan")
+    argv = build_argv("libs/trtexec", fp16, known, onnx="model.onnx", engine="f16.plan")
     assert argv == recorded
 
 
@@ -93,6 +104,7 @@ def test_the_fp16_run_command_is_the_recorded_one_apart_from_paths(sample: Sampl
         batch=4,
         inputs={"input_1": "in16.dat"},
         output="/workspace/fx/out_fp16_io.json",
+        formats=trtexec.io_formats(fp16, in_spec_order(fp16)),
     )
     assert argv == recorded
 
@@ -107,12 +119,12 @@ def test_a_uint8_input_is_run_without_an_io_format_too(sample: Sample, uint8: Sp
 
 
 def test_every_build_gives_all_three_shapes(make_spec: Callable[..., Spec]) -> None:
-    argv = trtexec.build_argv("t", make_spec(batch={"min": 2, "opt": 3, "max": 5}), V8, onnx="m", engine="e")
+    argv = build_argv("t", make_spec(batch={"min": 2, "opt": 3, "max": 5}), V8, onnx="m", engine="e")
     assert {"--minShapes=x:2x4", "--optShapes=x:3x4", "--maxShapes=x:5x4"} <= set(argv)
 
 
 def test_fp32_precision_asks_for_no_fp16(make_spec: Callable[..., Spec]) -> None:
-    argv = trtexec.build_argv("t", make_spec(precision="fp32"), V8, onnx="m", engine="e")
+    argv = build_argv("t", make_spec(precision="fp32"), V8, onnx="m", engine="e")
     assert "--fp16" not in argv
     assert not any("IOFormats" in a for a in argv), "FP32 is trtexec's own default"
 
@@ -124,15 +136,48 @@ def test_several_inputs_go_into_one_option_each(make_spec: Callable[..., Spec]) 
             {"name": "b", "dtype": "INT32", "dims": [3, 4], "samples": {"uniform": [0, 9]}},
         ]
     )
-    argv = trtexec.build_argv("t", s, V8, onnx="m", engine="e")
+    argv = build_argv("t", s, V8, onnx="m", engine="e")
     assert {"--maxShapes=a:8x2,b:8x3x4", "--inputIOFormats=fp32:chw,int32:chw"} <= set(argv)
     run = trtexec.run_argv("t", s, engine="e", batch=2, inputs={"a": "0", "b": "1"}, output="o")
     assert {"--shapes=a:2x2,b:2x3x4", "--loadInputs=a:0,b:1"} <= set(run)
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(["a", "b", "c"])), ids="".join)
+def test_formats_follow_the_graph_s_order_not_the_spec_s(
+    make_spec: Callable[..., Spec], order: tuple[str, ...]
+) -> None:
+    words = {"a": "fp16:chw", "b": "int32:chw", "c": "fp32:chw"}
+    tensors = [
+        {"name": "a", "dtype": "FP16", "dims": [2]},
+        {"name": "b", "dtype": "INT32", "dims": [2], "samples": {"uniform": [0, 9]}},
+        {"name": "c", "dtype": "FP32", "dims": [2]},
+    ]
+    outputs = [{"name": t["name"] + "_out", "dtype": t["dtype"], "dims": t["dims"]} for t in tensors]
+    s = make_spec(inputs=tensors, outputs=outputs)
+    graph = TensorOrder(order, tuple(f"{name}_out" for name in reversed(order)))
+    wanted = [words[name] for name in order]
+    assert trtexec.io_formats(s, graph) == [
+        f"--inputIOFormats={','.join(wanted)}",
+        f"--outputIOFormats={','.join(reversed(wanted))}",
+    ]
+
+
+def test_a_type_without_a_word_leaves_its_own_side_to_the_graph_only(
+    make_spec: Callable[..., Spec],
+) -> None:
+    s = make_spec(
+        inputs=[
+            {"name": "p", "dtype": "UINT8", "dims": [8, 8, 3]},
+            {"name": "x", "dtype": "FP16", "dims": [2]},
+        ],
+        outputs=[{"name": "y", "dtype": "FP16", "dims": [3]}],
+    )
+    assert trtexec.io_formats(s, in_spec_order(s)) == ["--outputIOFormats=fp16:chw"]
+
+
 def test_later_versions_are_told_to_skip_inference(make_spec: Callable[..., Spec]) -> None:
     v10 = trtexec.Trtexec("10.9.0", frozenset({"--saveEngine", "--fp16", "--skipInference"}))
-    argv = trtexec.build_argv("t", make_spec(), v10, onnx="m", engine="e")
+    argv = build_argv("t", make_spec(), v10, onnx="m", engine="e")
     assert "--skipInference" in argv
     assert not {"--buildOnly", "--tacticSources=-CUBLAS,-CUBLAS_LT,-CUDNN"} & set(argv)
 
@@ -142,19 +187,19 @@ def test_a_trtexec_without_fp16_refuses_an_fp16_spec_and_names_its_version(
 ) -> None:
     v11 = trtexec.Trtexec("11.0.0", frozenset({"--saveEngine", "--skipInference"}))
     with pytest.raises(EngineError, match=r"TensorRT 11\.0\.0\) has no --fp16"):
-        trtexec.build_argv("t", make_spec(), v11, onnx="m", engine="e")
+        build_argv("t", make_spec(), v11, onnx="m", engine="e")
 
 
 def test_the_spec_s_own_arguments_come_last_and_replace_ours(make_spec: Callable[..., Spec]) -> None:
     s = make_spec(trtexec_args=["--tacticSources=+CUDNN", "--builderOptimizationLevel=5"])
-    argv = trtexec.build_argv("t", s, V8, onnx="m", engine="e")
+    argv = build_argv("t", s, V8, onnx="m", engine="e")
     assert argv[-2:] == ["--tacticSources=+CUDNN", "--builderOptimizationLevel=5"]
     assert sum(a.startswith("--tacticSources") for a in argv) == 1
 
 
 def test_the_command_is_a_pure_function(known: trtexec.Trtexec, fp16: Spec) -> None:
-    first = trtexec.build_argv("t", fp16, known, onnx="m", engine="e")
-    assert first == trtexec.build_argv("t", fp16, known, onnx="m", engine="e")
+    first = build_argv("t", fp16, known, onnx="m", engine="e")
+    assert first == build_argv("t", fp16, known, onnx="m", engine="e")
 
 
 @pytest.mark.parametrize(
@@ -283,5 +328,6 @@ def io(formats: list[str]) -> dict[str, Any]:
 
 
 def test_one_uint8_tensor_takes_the_format_option_from_its_side_only(uint8: Spec, fp16: Spec) -> None:
-    assert "inputIOFormats" not in io(trtexec.io_formats(uint8))
-    assert io(trtexec.io_formats(fp16)) == {"inputIOFormats": "fp16:chw", "outputIOFormats": "fp16:chw"}
+    assert "inputIOFormats" not in io(trtexec.io_formats(uint8, in_spec_order(uint8)))
+    given = io(trtexec.io_formats(fp16, in_spec_order(fp16)))
+    assert given == {"inputIOFormats": "fp16:chw", "outputIOFormats": "fp16:chw"}

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import onnxruntime
 import triton_python_backend_utils as pb
 
 _real = Path(__file__).parents[1] / "onnxruntime"
@@ -16,6 +17,12 @@ _backend = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_backend)
 
 MAGIC = b"FAKE-PLAN\n"
+TYPES = {
+    "tensor(float)": "TYPE_FP32",
+    "tensor(float16)": "TYPE_FP16",
+    "tensor(int32)": "TYPE_INT32",
+    "tensor(uint8)": "TYPE_UINT8",
+}
 
 
 class TritonPythonModel(_backend.TritonPythonModel):
@@ -31,4 +38,17 @@ class TritonPythonModel(_backend.TritonPythonModel):
                 f"configuration specified max-batch {config['max_batch_size']} but TensorRT engine only "
                 f"supports max-batch {largest}"
             )
+        self._check_types(model, config)
         return model
+
+    def _check_types(self, model, config):
+        """The real backend refuses a configuration whose types are not the engine's."""
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        for side, tensors in (("input", session.get_inputs()), ("output", session.get_outputs())):
+            found = {t.name: TYPES[t.type] for t in tensors}
+            for tensor in config[side]:
+                if tensor["data_type"] != found[tensor["name"]]:
+                    raise pb.TritonModelException(
+                        f"unexpected datatype {found[tensor['name']]} for inference {side} "
+                        f"'{tensor['name']}', expecting {tensor['data_type']}"
+                    )
