@@ -63,7 +63,7 @@ def _classify_parser(commands: argparse._SubParsersAction[argparse.ArgumentParse
         "--url", help="http://host:port, grpc://host:port or host:port (default: this stack)"
     )
     classify.add_argument("--protocol", choices=("http", "grpc"), help="default: grpc")
-    classify.add_argument("--top", type=positive, default=5, metavar="N", help="classes a picture (5)")
+    classify.add_argument("--top", type=positive, metavar="N", help="classes a picture (5)")
     classify.add_argument(
         "--batch", type=positive, metavar="N", help="pictures a request (default: the most)"
     )
