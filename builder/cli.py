@@ -17,8 +17,8 @@ from builder import hashing
 from builder.errors import BuilderError, ReleaseError, SpecError
 from builder.release import build, lifecycle, manifest
 from builder.release.store import Store
-from builder.spec import model as specs
-from builder.spec.yamlnode import Node
+from builder.spec import loader as specs
+from builder.spec import yaml_file
 from models_volume import layout
 
 
@@ -261,7 +261,7 @@ def _export(args: argparse.Namespace) -> Dict[str, Any]:
         shutil.copyfile(samples, args.output / layout.GOLDEN)
     finally:
         shutil.rmtree(store.root, ignore_errors=True)
-    document = Node.load(file).value
+    document = yaml_file.read(file)
     document["source"] = {
         "onnx": layout.ONNX,
         "sha256": hashing.of_path(args.output / layout.ONNX),

@@ -14,6 +14,10 @@ Each carries what was found, what was expected and what to do next; ``cli.main``
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
 
 class BuilderError(Exception):
     """A failure with a reason and a remedy.
@@ -43,8 +47,43 @@ class BuilderError(Exception):
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Mistake:
+    """One thing wrong in a spec.
+
+    Attributes:
+        path: its place in the file, ``inputs[0].dims[1]``; empty for the whole document.
+        found: what is there, in words (``found -1``, ``missing``, ``unknown key``).
+        expected: what is allowed.
+    """
+
+    path: str
+    found: str
+    expected: str
+
+
 class SpecError(BuilderError):
-    """A spec is refused; the message starts with the file and the path in it."""
+    """A spec is refused.
+
+    With one mistake, ``found`` is ``FILE: PATH: what is there`` and ``expected`` what is allowed. With
+    several, ``found`` counts them and ``details`` lists each with its place and what is allowed. Either way
+    ``mistakes`` (and "mistakes" in the JSON) has them as data: path, found, expected.
+    """
+
+    mistakes: tuple[dict[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, file: Path, mistakes: list[Mistake]) -> SpecError:
+        """All mistakes of one file, at least one, in the order of the file's reference."""
+        first = mistakes[0]
+        if len(mistakes) == 1:
+            where = f"{file}: {first.path}" if first.path else f"{file}"
+            error = cls(f"{where}: {first.found}", expected=first.expected)
+        else:
+            lines = [f"{m.path}: {m.found}\n  expected: {m.expected}" for m in mistakes]
+            error = cls(f"{file}: {len(mistakes)} mistakes", details="\n".join(lines))
+        error.mistakes = tuple(dataclasses.asdict(m) for m in mistakes)
+        return error
 
 
 class SourceError(BuilderError):

@@ -18,7 +18,7 @@ from builder.export import golden, onnx_model, tensorflow
 from builder.release import lifecycle, manifest, parity
 from builder.release.model_config import config_pbtxt, labels_name
 from builder.release.store import Store, now
-from builder.spec import model as specs
+from builder.spec import loader as specs
 from builder.spec.model import Spec
 from models_volume import layout
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from builder.spec.model import Spec, load
+from builder.spec.loader import load
+from builder.spec.model import Spec
 
 Write = Callable[..., Path]
 

@@ -12,7 +12,7 @@ import pytest
 
 from builder.errors import SourceError
 from builder.export import golden
-from builder.spec import model
+from builder.spec import loader
 from builder.spec.model import Spec
 
 MakeSpec = Callable[..., Spec]
@@ -67,7 +67,7 @@ def test_the_channels_differ(pixels: np.ndarray) -> None:
 
 
 def test_the_default_model_s_samples_are_prepared_as_its_clients_do() -> None:
-    s = model.load(model.find("tensorrt_fp16_model"))
+    s = loader.load(loader.find("tensorrt_fp16_model"))
     x = golden.make_inputs(s)["input_1"]
     assert x.dtype == np.float16
     assert np.isfinite(x.astype(np.float64)).all()

@@ -13,14 +13,14 @@ import yaml
 from support.stack import ROOT
 
 from builder.release import manifest
-from builder.spec import model
+from builder.spec import loader
 
 Write = Callable[..., Path]
 CPU = {"name": "onnxruntime", "version": "1.0", "gpu": None}
 
 
 def fingerprint(file: Path, engine: dict[str, Any] = CPU) -> str:
-    s = model.load(file)
+    s = loader.load(file)
     return manifest.fingerprint(s, manifest.source_hashes(s), engine)
 
 
@@ -133,7 +133,7 @@ def test_an_export_is_made_anew_for_its_interface_not_for_its_tolerances(
     write: Write, document: dict[str, Any]
 ) -> None:
     def key(**change: Any) -> str:
-        return manifest.export_key(model.load(write({**document, **change})), {})
+        return manifest.export_key(loader.load(write({**document, **change})), {})
 
     before = key()
     assert key(parity={"max_abs": 0.01}) == before
@@ -143,7 +143,7 @@ def test_an_export_is_made_anew_for_its_interface_not_for_its_tolerances(
 
 
 def test_no_place_on_this_machine_is_in_the_manifest(file: Path, tmp_path: Path) -> None:
-    s = model.load(file)
+    s = loader.load(file)
     data = manifest.make(
         s, version=1, created="now", fingerprint="f", engine=CPU, hashes={}, weights={}, parity={},
         seconds={"all": 1.239}, ngc_tag=None,
@@ -153,7 +153,7 @@ def test_no_place_on_this_machine_is_in_the_manifest(file: Path, tmp_path: Path)
 
 
 def test_the_contract_is_the_spec_s_interface_and_limits() -> None:
-    told = manifest.contract(model.load(model.find("resnet50")))
+    told = manifest.contract(loader.load(loader.find("resnet50")))
     assert (told["min_batch_size"], told["max_batch_size"]) == (1, 32)
     assert [(t["name"], t["dtype"], t["dims"]) for t in told["inputs"]] == [("image", "UINT8", [224, 224, 3])]
     assert [(t["name"], t["labels"]) for t in told["outputs"]] == [("probabilities", "labels.txt")]

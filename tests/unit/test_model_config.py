@@ -15,7 +15,7 @@ from builder.engine.onnxruntime import OnnxRuntime
 from builder.engine.tensorrt import TensorRT
 from builder.engine.trtexec import Trtexec
 from builder.release import model_config
-from builder.spec import model
+from builder.spec import loader
 from builder.spec.model import Spec
 
 WEIGHTS = {"kind": "imagenet", "untrained": False, "description": 'ImageNet, "from" Keras\\ 3: äöü\n'}
@@ -32,7 +32,7 @@ def parsed(s: Spec, engine: Any = None) -> pb.ModelConfig:
 
 @pytest.mark.parametrize("name", ["tensorrt_fp16_model", "resnet50"])
 def test_a_shipped_spec_s_tensors_and_limits_are_in_its_configuration(name: str) -> None:
-    s = model.load(model.find(name))
+    s = loader.load(loader.find(name))
     c = parsed(s)
     assert c.name == s.name
     assert c.max_batch_size == s.batch.max
@@ -44,7 +44,7 @@ def test_a_shipped_spec_s_tensors_and_limits_are_in_its_configuration(name: str)
 def test_tensorrt_s_configuration_is_what_a_real_server_answered(sample: Callable[[str], str]) -> None:
     real = json.loads(sample("config.json"))
     ours = json_format.MessageToDict(
-        parsed(model.load(model.find("resnet50"))), preserving_proto_field_name=True
+        parsed(loader.load(loader.find("resnet50"))), preserving_proto_field_name=True
     )
     for key in ("name", "platform", "backend", "max_batch_size", "default_model_filename", "version_policy"):
         assert ours[key] == real[key], key
@@ -61,7 +61,7 @@ def test_tensorrt_s_configuration_is_what_a_real_server_answered(sample: Callabl
 def test_every_field_is_one_that_triton_2_28_answered_with(sample: Callable[[str], str]) -> None:
     real = json.loads(sample("config.json"))
     ours = json_format.MessageToDict(
-        parsed(model.load(model.find("resnet50"))), preserving_proto_field_name=True
+        parsed(loader.load(loader.find("resnet50"))), preserving_proto_field_name=True
     )
     assert set(ours) <= set(real)
 
@@ -111,7 +111,7 @@ def test_the_configuration_tells_which_release_it_belongs_to(make_spec: Callable
 
 
 def test_one_labelled_output_has_labels_txt() -> None:
-    s = model.load(model.find("resnet50"))
+    s = loader.load(loader.find("resnet50"))
     assert parsed(s).output[0].label_filename == "labels.txt"
 
 

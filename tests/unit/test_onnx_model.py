@@ -12,7 +12,7 @@ from support.models import write_scale
 
 from builder.errors import ExportError
 from builder.export import onnx_model
-from builder.spec import model
+from builder.spec import loader
 from builder.spec.model import Spec
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -20,7 +20,7 @@ FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 @pytest.fixture
 def scale(tmp_path: Path) -> Spec:
-    return model.load(write_scale(tmp_path))
+    return loader.load(write_scale(tmp_path))
 
 
 def model_of(s: Spec) -> Path:

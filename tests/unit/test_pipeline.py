@@ -16,7 +16,7 @@ from builder import cli
 from builder.errors import EngineError, ExportError, ParityError, SourceError
 from builder.release import build as pipeline
 from builder.release.store import Store
-from builder.spec import model
+from builder.spec import loader
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def makeshift(document: dict[str, Any], write: Any, store: Store) -> Path:
 
     document["source"] = {"application": "ResNet50", "weights": "imagenet"}
     file: Path = write(document)
-    s = model.load(file)
+    s = loader.load(file)
     staged = store.stage("m") / "release"
     plan = staged / "model" / "1" / "model.onnx"
     plan.parent.mkdir(parents=True)

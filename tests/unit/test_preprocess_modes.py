@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from builder.release.manifest import contract
-from builder.spec import model
+from builder.spec import loader
 from models_volume.preprocessing import MODES
 
 # One pixel: red 10, green 20, blue 30.
@@ -65,7 +65,7 @@ def test_the_numbers_in_the_manifest_suffice_to_prepare_a_pixel(mode: str) -> No
 
 def test_the_contract_tells_only_what_is_left_to_the_client() -> None:
     default, in_graph = (
-        contract(model.load(model.find(m)))["inputs"][0] for m in ("tensorrt_fp16_model", "resnet50")
+        contract(loader.load(loader.find(m)))["inputs"][0] for m in ("tensorrt_fp16_model", "resnet50")
     )
     assert default["preprocessing"]["mode"] == "caffe"
     assert in_graph["preprocessing"] is None

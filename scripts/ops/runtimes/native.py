@@ -70,7 +70,15 @@ class Native:
 
     def missing_modules(self) -> List[str]:
         """With --no-setup: the modules that this interpreter cannot import."""
-        wanted = ["numpy", "onnx", "yaml", "google.protobuf", "tritonclient.grpc", "tritonclient.http"]
+        wanted = [
+            "numpy",
+            "onnx",
+            "pydantic",
+            "yaml",
+            "google.protobuf",
+            "tritonclient.grpc",
+            "tritonclient.http",
+        ]
         wanted += ["onnxruntime"] if self.device == "cpu" else []
         code = (
             "import importlib, sys\n"
