@@ -47,7 +47,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def _fail(error: BuilderError, *, as_json: bool) -> int:
     if as_json:
-        print(json.dumps({"error": vars(error)}))
+        print(json.dumps({"error": error.facts()}))
     else:
         print(f"error: {error}", file=sys.stderr)
     return 1

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 class BuilderError(Exception):
@@ -35,6 +36,16 @@ class BuilderError(Exception):
         self.expected = expected
         self.remedy = remedy
         self.details = details
+
+    def facts(self) -> dict[str, Any]:
+        """The error as data: what ``--json`` prints under "error"."""
+        return {
+            "kind": type(self).__name__,
+            "found": self.found,
+            "expected": self.expected,
+            "remedy": self.remedy,
+            "details": self.details,
+        }
 
     def __str__(self) -> str:
         lines = [self.found]
@@ -84,6 +95,10 @@ class SpecError(BuilderError):
             error = cls(f"{file}: {len(mistakes)} mistakes", details="\n".join(lines))
         error.mistakes = tuple(dataclasses.asdict(m) for m in mistakes)
         return error
+
+    def facts(self) -> dict[str, Any]:
+        """The error as data, with its mistakes."""
+        return {**super().facts(), **({"mistakes": list(self.mistakes)} if self.mistakes else {})}
 
 
 class SourceError(BuilderError):

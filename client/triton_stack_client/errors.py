@@ -11,15 +11,33 @@ from __future__ import annotations
 
 
 class ClientError(Exception):
-    """A failure with a reason and, where there is one, the next thing to do."""
+    """A failure: what was found and, where there is one, what was expected and the next thing to do."""
 
-    def __init__(self, found: str, *, remedy: str = "") -> None:
+    def __init__(self, found: str, *, expected: str = "", remedy: str = "", details: str = "") -> None:
         super().__init__(found)
         self.found = found
+        self.expected = expected
         self.remedy = remedy
+        self.details = details
+
+    def facts(self) -> dict[str, str]:
+        """The error as data: what ``--json`` prints under "error"."""
+        return {
+            "kind": type(self).__name__,
+            "found": self.found,
+            "expected": self.expected,
+            "remedy": self.remedy,
+            "details": self.details,
+        }
 
     def __str__(self) -> str:
-        return f"{self.found}\n  next: {self.remedy}" if self.remedy else self.found
+        lines = [self.found]
+        if self.expected:
+            lines.append(f"  expected: {self.expected}")
+        lines += [f"  | {line}" for line in self.details.splitlines()]
+        if self.remedy:
+            lines.append(f"  next: {self.remedy}")
+        return "\n".join(lines)
 
 
 class ReleaseError(ClientError):

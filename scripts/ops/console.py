@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
-from typing import Callable, List, Sequence, TextIO
-
-from ops.errors import OpsError
+from typing import Any, Sequence, TextIO
 
 _started = time.monotonic()
 _COLOURS = {"ok": "32", "warn": "33", "fail": "31", "bold": "1"}
 
 
 def colour(text: str, kind: str, stream: TextIO = sys.stdout) -> str:
-    """``text`` in the colour of ``kind`` (ok, warn, fail, bold), on a terminal only."""
-    return f"\033[{_COLOURS[kind]}m{text}\033[0m" if stream.isatty() else text
+    """``text`` in the colour of ``kind`` (ok, warn, fail, bold): on a terminal, and without NO_COLOR."""
+    wanted = stream.isatty() and not os.environ.get("NO_COLOR")  # no-color.org: set and not empty
+    return f"\033[{_COLOURS[kind]}m{text}\033[0m" if wanted else text
 
 
 def progress(text: str) -> None:
@@ -31,20 +32,6 @@ def table(rows: Sequence[Sequence[str]]) -> None:
         print(colour(line, "bold") if number == 0 else line)
 
 
-def run(main: Callable[[List[str]], int]) -> None:
-    """Run a script's ``main`` and exit: the one place that prints errors and sets the exit code."""
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except OpsError as e:
-        print(f"{colour('error', 'fail', sys.stderr)}: {e}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as e:  # a full disk, a folder that may not be written
-        if isinstance(e, BrokenPipeError):  # `status | head`
-            sys.stderr.close()
-            sys.exit(141)
-        where = f"{e.filename}: " if e.filename else ""
-        print(f"{colour('error', 'fail', sys.stderr)}: {where}{e.strerror or e}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted; what was served is still served", file=sys.stderr)
-        sys.exit(130)
+def answer(data: Any, text: str, *, as_json: bool) -> None:
+    """A verb's answer on standard output: ``data`` as JSON for programs, or ``text`` for people."""
+    print(json.dumps(data, indent=2) if as_json else text)

@@ -64,20 +64,21 @@ class Rollout:
             console.progress(f"{model}: release {version} is live and not proven yet")
             self._prove_or_revert(model, version, row.get("previous"))
 
-    def build(self, spec: str, *, force: bool) -> bool:
-        """Build a spec's release, make it live and prove it; False when nothing had to be done.
+    def build(self, spec: str, *, force: bool) -> Dict[str, Any]:
+        """Build a spec's release, make it live and prove it; what was done, as the builder says it: its
+        "action" is "unchanged" when nothing had to be done.
 
         Raises:
             OpsError: it failed; what was live before is live and answers.
         """
         options = build_options(self._runtime, force=force)
-        row = self._or_back(["build", spec, "--activate", "pending", *options])[0]
+        row: Dict[str, Any] = self._or_back(["build", spec, "--activate", "pending", *options])[0]
         model, version = row["model"], row["version"]
         if row["action"] == "unchanged":
             console.progress(f"{model}: unchanged; release {version} stays live")
-            return False
+            return row
         self._prove_or_revert(model, version, row["previous"])
-        return True
+        return row
 
     def flip(self, command: List[str], *, stale: str = "") -> Dict[str, Any]:
         """Run the builder's ``publish`` or ``rollback`` and prove what it made live.
@@ -194,8 +195,7 @@ class Rollout:
                 f"the {part} ended with code {code} and no answer (its own words are above)"
             ) from e
         if isinstance(answer, dict) and "error" in answer:
-            error = answer["error"]
-            raise OpsError(error["found"], remedy=error.get("remedy", ""), details=error.get("details", ""))
+            raise OpsError.from_answer(answer["error"])
         return answer
 
 

@@ -202,7 +202,7 @@ def test_a_real_python_3_8_compiles_them(python38: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("script", ["up", "down", "status", "doctor"])
+@pytest.mark.parametrize("script", ["stack", "up", "down", "status", "doctor", "classify", "bench"])
 def test_a_real_python_3_8_runs_a_script(python38: str, script: str) -> None:
     argv = [python38, "-B", str(ROOT / "scripts" / script), "--help"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

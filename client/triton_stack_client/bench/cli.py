@@ -12,12 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from triton_stack_client import arguments
 from triton_stack_client.bench import html, latency, machine, results
 from triton_stack_client.bench.baseline import Baseline, OnnxRuntime, Trtexec
 from triton_stack_client.bench.baseline_process import Local
-from triton_stack_client.bench.perf import WAYS, PerfAnalyzer
-from triton_stack_client.bench.run import Plan, run
-from triton_stack_client.cli import positive, server_arguments
+from triton_stack_client.bench.perf import PerfAnalyzer
+from triton_stack_client.bench.run import Plan
+from triton_stack_client.bench.run import run as measure
 from triton_stack_client.errors import ClientError
 from triton_stack_client.transport.protocol import Wire
 from triton_stack_client.verify import release
@@ -30,7 +31,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(args.run(args))
     except ClientError as e:
-        print(f"error: {e}", file=sys.stderr)
+        if args.json:
+            print(json.dumps({"error": e.facts()}))
+        else:
+            print(f"error: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -39,43 +43,13 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m triton_stack_client.bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    one = commands.add_parser(
-        "latency", prog="./scripts/latency", help="one request at a time, served against local"
-    )
-    one.add_argument("--requests", type=positive, default=200, metavar="N", help="of each way (200)")
-    one.add_argument("--batch", type=positive, default=1, metavar="N", help="samples in a request (1)")
-    one.add_argument("--shared-memory", choices=("auto", "system", "off"), default="off")
-    one.add_argument("--json", action="store_true")
-    one.set_defaults(run=_latency)
-    full = commands.add_parser("run", prog="./scripts/bench", help="the whole matrix, and a report")
-    full.add_argument("--quick", action="store_true", help="fewer points, shorter windows: about two minutes")
-    full.add_argument(
-        "--way", nargs="+", choices=WAYS, help="protocols (grpc http; +shm: system shared memory)"
-    )
-    full.add_argument(
-        "--batch", nargs="+", type=positive, metavar="N", help="batch sizes (the profile's min and opt)"
-    )
-    full.add_argument("--concurrency", nargs="+", type=positive, metavar="N", help="clients (1 2 4 8 16)")
-    full.add_argument(
-        "--latency-budget-ms", type=float, metavar="MS", help="name the best point with a p99 within"
-    )
-    full.add_argument(
-        "--out", type=Path, metavar="DIR", help="a new folder (default: MODELS_DIR/bench/TIME-MODEL)"
-    )
-    full.add_argument(
-        "--compare",
-        nargs="+",
-        type=Path,
-        metavar="RUN",
-        help="print what changed: against this run, or between two",
-    )
-    full.add_argument("--perf-analyzer", metavar="FILE", help=argparse.SUPPRESS)
-    full.add_argument("--libraries", default="", metavar="DIR", help=argparse.SUPPRESS)
-    full.set_defaults(run=_run)
-    for command in (one, full):
-        command.add_argument("--model", metavar="NAME", help="a live model (default: the first)")
-        command.add_argument("--local", metavar="COMMAND", help=argparse.SUPPRESS)
-        server_arguments(command)
+    for name, help_line, options, run in (
+        ("latency", "one request at a time, served against local", arguments.latency, _latency),
+        ("run", "the whole matrix, and a report", arguments.bench, _run),
+    ):
+        command = commands.add_parser(name, help=help_line)
+        options(command)
+        command.set_defaults(run=run)
     return parser
 
 
@@ -112,7 +86,7 @@ def _run(args: argparse.Namespace) -> int:
             f"--compare takes one run, or two to compare with each other; given were {len(old)}"
         )
     if len(old) == 2:
-        _print_table(results.compare(*old))
+        _print_table(results.compare(*old), as_json=args.json)
         return 0
     chosen, config, urls = _server(args)
     folder = (
@@ -137,13 +111,16 @@ def _run(args: argparse.Namespace) -> int:
                 found = _measure(plan, chosen, perf, OnnxRuntime(local), urls, facts)
     found.save(folder)
     (folder / "report.html").write_text(html.render(found), "utf-8")
+    if args.json:
+        print((folder / results.FILE).read_text("utf-8"))
+        return 0
     width = max(len(k) for k, _ in found.headline())
     print("\n".join(f"{k.ljust(width)}  {v}" for k, v in found.headline()))
     if chosen.untrained:
         print(f"weights: {chosen.weights} (the speed is the real model's)")
     print(f"{folder}/report.html")
     if old:
-        _print_table(results.compare(old[0], found))
+        _print_table(results.compare(old[0], found), as_json=False)
     return 0
 
 
@@ -156,18 +133,30 @@ def _measure(
     facts: dict[str, Any],
 ) -> results.Results:
     facts["baseline"] = f"{baseline.name} {baseline.version}"
-    return run(plan, chosen, perf, baseline, urls, facts)
+    return measure(plan, chosen, perf, baseline, urls, facts)
 
 
 def _server(args: argparse.Namespace) -> tuple[Release, dict[str, Any], dict[str, str]]:
     """The model, its configuration as served, and the URL of each protocol."""
-    chosen = release.live(args.models_dir, [args.model] if args.model else None)[0]
+    chosen = _only_live(args)
     urls = {
         protocol: f"{protocol}://{args.host}:{getattr(args, f'{protocol}_port')}"
         for protocol in ("grpc", "http")
     }
     wire = Wire("http", f"{args.host}:{args.http_port}", args.timeout)
     return chosen, wire.config(chosen.model, chosen.version), urls
+
+
+def _only_live(args: argparse.Namespace) -> Release:
+    found = release.live(args.models_dir, [args.model] if args.model else None)
+    if len(found) > 1:
+        names = ", ".join(r.model for r in found)
+        raise ClientError(
+            f"{len(found)} models are live and none was named",
+            expected=f"one of: {names}",
+            remedy=f"--model {found[0].model}",
+        )
+    return found[0]
 
 
 def _onnxruntime_only(chosen: Release, command: str) -> None:
@@ -216,7 +205,10 @@ def _facts(args: argparse.Namespace, chosen: Release, perf_version: str) -> dict
     }
 
 
-def _print_table(rows: list[list[str]]) -> None:
+def _print_table(rows: list[list[str]], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([dict(zip(rows[0], row, strict=True)) for row in rows[1:]], indent=2))
+        return
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -16,7 +16,6 @@ from pathlib import Path
 from triton_stack_client.errors import ClientError
 from triton_stack_client.verify.release import Release
 
-WAYS = ("grpc", "http", "grpc+shm", "http+shm")
 # Column of its CSV -> our name for where a request's time goes, in order.
 PARTS = {
     "Client Send": "client send",

@@ -1,41 +1,35 @@
-"""``latency`` and ``bench``: the client's measurements, with the server's environment as the baseline."""
+"""``bench``: measure throughput and latency at many loads, and write a report with pictures."""
 
 from __future__ import annotations
 
+import argparse
 import os
-import shlex
-import subprocess
-import sys
 from pathlib import Path
-from typing import List, Tuple
+from typing import Tuple
 
+from ops import client_program
 from ops.errors import OpsError
 from ops.runtimes import environments
-from ops.settings import ROOT, Settings, load
+from ops.settings import load
 
 PERF = "perf"  # the environment of perf_analyzer
-_LATENCY = ["triton", "client"]
-_BENCH = ["triton", "client", PERF]
 
 
-def latency(argv: List[str]) -> int:
-    """Run the client's ``bench latency``; its exit code."""
-    if environments.usage(_LATENCY, argv, "./scripts/latency [--model NAME] [--requests N] [--json]"):
-        return 0
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The client's."""
+    client_program.add_arguments(parser, "bench")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The client's exit code: 0 when it was measured."""
     settings = load()
-    environments.ensure(_LATENCY)
-    return _client(settings, "latency", ["--local", _local(), *argv])
-
-
-def bench(argv: List[str]) -> int:
-    """Run the client's ``bench run`` with NVIDIA's perf_analyzer; its exit code."""
-    if environments.usage(_BENCH, argv, "./scripts/bench [--model NAME] [--quick] [--compare OLD]"):
-        return 0
-    settings = load()
-    environments.ensure(_BENCH)
+    environments.ensure(["triton", "client", PERF])
     program, libraries = perf_analyzer()
-    options = ["--local", _local(), "--perf-analyzer", str(program), "--libraries", str(libraries)]
-    return _client(settings, "run", [*options, *argv])
+    argv = ["run", "--local", client_program.local_baseline()]
+    argv += ["--perf-analyzer", str(program), "--libraries", str(libraries)]
+    return client_program.run(
+        settings, "triton_stack_client.bench", [*argv, *client_program.forwarded(args.argv)]
+    )
 
 
 def perf_analyzer() -> Tuple[Path, Path]:
@@ -68,17 +62,3 @@ def _libraries() -> Path:
         if not link.exists():
             link.symlink_to(found)
     return folder
-
-
-def _local() -> str:
-    return shlex.join([str(environments.python("triton")), str(ROOT / "triton" / "cpu" / "baseline.py")])
-
-
-def _client(settings: Settings, command: str, argv: List[str]) -> int:
-    sys.stdout.flush()
-    done = subprocess.run(
-        [str(environments.python("client")), "-m", "triton_stack_client.bench", command, *argv],
-        env=settings.python_environment(),
-        check=False,
-    )
-    return done.returncode

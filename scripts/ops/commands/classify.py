@@ -1,21 +1,21 @@
-"""``classify``: the client's, in its own environment, against this stack unless --url says otherwise."""
+"""``classify``: name what is on pictures: files, folders, quoted patterns or standard input."""
 
 from __future__ import annotations
 
-import subprocess
-from typing import List
+import argparse
 
+from ops import client_program
 from ops.runtimes import environments
 from ops.settings import load
 
 
-def main(argv: List[str]) -> int:
-    """Run the client's ``classify`` in the user's own folder; its exit code."""
-    if environments.usage(["client"], argv, "./scripts/classify IMAGE... [--model NAME] [--top 5] [--json]"):
-        return 0
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The client's."""
+    client_program.add_arguments(parser, "classify")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The client's exit code: 0 when every picture was classified."""
     environments.ensure(["client"])
-    return subprocess.run(
-        [str(environments.python("client")), "-m", "triton_stack_client", "classify", *argv],
-        env=load().python_environment(),
-        check=False,
-    ).returncode
+    argv = ["classify", *client_program.forwarded(args.argv)]
+    return client_program.run(load(), "triton_stack_client", argv)

@@ -1,28 +1,27 @@
-"""``doctor``: check everything ``up`` relies on, and name the remedy of each finding."""
+"""``doctor``: check everything that `up` relies on, and name the remedy of each finding."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import asdict
-from typing import List
 
+from ops import arguments as shared
 from ops import console
 from ops.checks import machine
-from ops.runtimes.base import RUNTIMES
-from ops.runtimes.native import to_json
 from ops.settings import load
 
 
-def main(argv: List[str]) -> int:
-    """Run it; 0 unless something would stop `up`."""
-    parser = argparse.ArgumentParser(prog="./scripts/doctor", description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--runtime", choices=RUNTIMES, default="auto", help="check for this one")
-    parser.add_argument("--device", choices=("auto", "gpu", "cpu"), default="auto")
-    args = parser.parse_args(argv)
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    shared.device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 unless something would stop `up`."""
     findings = list(machine.everything(load(), args.runtime, args.device))
     if args.json:
-        print(to_json([asdict(f) for f in findings]))
+        print(json.dumps([asdict(f) for f in findings], indent=2))
     else:
         width = max(len(f.name) for f in findings)
         for f in findings:

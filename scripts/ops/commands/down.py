@@ -1,19 +1,21 @@
-"""``down``: stop what ``up`` started, and nothing else. What was published stays."""
+"""``down``: stop what `up` started, and nothing else. What was published stays."""
 
 from __future__ import annotations
 
 import argparse
-from typing import List
 
-from ops.runtimes.base import RUNTIMES
+from ops import console
 from ops.runtimes.selection import current
 from ops.settings import load
 
 
-def main(argv: List[str]) -> int:
-    """Run it; 0 also when nothing was running."""
-    parser = argparse.ArgumentParser(prog="./scripts/down", description=__doc__)
-    parser.add_argument("--runtime", choices=RUNTIMES, default="auto")
-    args = parser.parse_args(argv)
-    print(current(load(), args.runtime).stop())
+def arguments(_parser: argparse.ArgumentParser) -> None:
+    """Only what every verb takes."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 also when nothing was running."""
+    runtime = current(load(), args.runtime)
+    said = runtime.stop()
+    console.answer({"runtime": runtime.name, "result": said}, said, as_json=args.json)
     return 0

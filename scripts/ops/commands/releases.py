@@ -1,4 +1,4 @@
-"""``releases``: every release on the models volume, and what each changed."""
+"""``releases``: list every release on the models volume, and what each changed."""
 
 from __future__ import annotations
 
@@ -6,31 +6,28 @@ import argparse
 from datetime import datetime, timezone
 from typing import Any, Dict, List
 
-from ops import console
+from ops import arguments as shared
+from ops import console, model_choice
 from ops.rollout import Rollout
-from ops.runtimes.base import RUNTIMES
-from ops.runtimes.native import to_json
 from ops.runtimes.selection import current
 from ops.settings import load
 
 
-def main(argv: List[str]) -> int:
-    """Run it."""
-    parser = argparse.ArgumentParser(prog="./scripts/releases", description=__doc__)
-    parser.add_argument("--model", metavar="NAME", help="only this model's")
-    parser.add_argument("--json", action="store_true", help="with everything in the manifests")
-    parser.add_argument("--runtime", choices=RUNTIMES, default="auto")
-    args = parser.parse_args(argv)
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    shared.models(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Always 0; --json has everything that the manifests say."""
     settings = load()
-    rows = [
-        row
-        for row in Rollout(current(settings, args.runtime), settings).releases()
-        if args.model in (None, row["model"])
-    ]
+    runtime = current(settings, args.runtime)
+    models = model_choice.known(runtime.snapshot(), shared.names(args))
+    rows = [r for r in Rollout(runtime, settings).releases() if r["model"] in models] if models else []
     if args.json:
-        print(to_json(rows))
+        console.answer(rows, "", as_json=True)
     elif not rows:
-        print("no model has been built yet: ./scripts/up")
+        print("nothing has been built yet: ./scripts/up")
     else:
         console.table(
             [

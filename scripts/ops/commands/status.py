@@ -1,4 +1,4 @@
-"""``status``: what runs, what is live, what it was made from."""
+"""``status``: show what runs, what is live, and what it was made from."""
 
 from __future__ import annotations
 
@@ -6,33 +6,36 @@ import argparse
 from typing import Any, Dict, List
 
 from models_volume import snapshot
-from ops import console
-from ops.runtimes.base import RUNTIMES, Runtime
-from ops.runtimes.native import to_json
+from ops import arguments as shared
+from ops import console, model_choice
+from ops.runtimes.base import Runtime
 from ops.runtimes.selection import current
 from ops.runtimes.server import Server
 from ops.settings import load
 
 
-def main(argv: List[str]) -> int:
-    """Run it; 0 when the server runs and every live model is ready, else 1."""
-    parser = argparse.ArgumentParser(prog="./scripts/status", description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--runtime", choices=RUNTIMES, default="auto")
-    args = parser.parse_args(argv)
-    data = gather(current(load(), args.runtime))
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    shared.models(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when the server runs and every live model is ready, else 1."""
+    data = gather(current(load(), args.runtime), shared.names(args))
     if args.json:
-        print(to_json(data))
+        console.answer(data, "", as_json=True)
     else:
         _print(data)
     healthy = data["server"]["state"] == "running" and all(m["ready"] for m in data["models"] if m["live"])
     return 0 if healthy and data["models"] else 1
 
 
-def gather(runtime: Runtime) -> Dict[str, Any]:
-    """Everything `status` knows, as data."""
+def gather(runtime: Runtime, names: List[str]) -> Dict[str, Any]:
+    """Everything `status` knows of these models (all, where none is named), as data; raises OpsError."""
+    models = runtime.snapshot()
+    chosen = model_choice.known(models, names)
     data = runtime.status()
-    data["models"] = [_model(runtime.server, name, model) for name, model in runtime.snapshot().items()]
+    data["models"] = [_model(runtime.server, name, models[name]) for name in chosen]
     return data
 
 
@@ -64,7 +67,7 @@ def _print(data: Dict[str, Any]) -> None:
     if server.get("health") == "unhealthy":
         print(f"{server['container']} is unhealthy: {server['health_says']}")
     if not data["models"]:
-        print("no model has been built yet: ./scripts/up")
+        print("nothing has been built yet: ./scripts/up")
         return
     rows = [["model", "live", "ready", "releases", "engine", "weights"]]
     for m in data["models"]:

@@ -1,10 +1,9 @@
-"""``test``: all set-up, the linters, the type checker, then every test this machine can run."""
+"""``test``: set up, run the linters and the type checker, then every test that this machine can run."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from typing import List
 
 from ops import console
@@ -15,11 +14,12 @@ from ops.settings import ROOT
 _PARTS = ["tests", "builder", "triton", "client"]
 
 
-def main(argv: List[str]) -> int:
-    """Run it; arguments go to pytest. The last line printed is pytest's summary."""
+def run_with(prog: str, argv: List[str]) -> None:
+    """Run it; all arguments go to pytest. The last line printed is pytest's summary."""
     if {"-h", "--help"} & set(argv):
-        print(f"usage: ./scripts/test [PYTEST ARGUMENTS]\n\n{__doc__}")
-        sys.exit(0)
+        print(f"usage: {prog} [PYTEST ARGUMENT ...]\n\n{__doc__}")
+        print("\nWith arguments, only pytest runs.")
+        return
     environments.ensure(_PARTS)
     python = str(environments.python("tests"))
     if not argv:

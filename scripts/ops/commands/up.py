@@ -1,59 +1,84 @@
-"""``up``: choose, set up, build, serve, smoke-test, say where to go next."""
+"""``up``: build what changed, serve it and prove it; safe to run again."""
 
 from __future__ import annotations
 
 import argparse
-from typing import List
+import json
+from typing import Any, Dict
 
+from ops import arguments as shared
 from ops import console, operation_lock
 from ops.checks import machine
 from ops.errors import OpsError
 from ops.rollout import Rollout
-from ops.runtimes.base import RUNTIMES, Runtime
+from ops.runtimes.base import Runtime
 from ops.runtimes.detection import choose
 from ops.runtimes.native import spec_paths
 from ops.runtimes.selection import create
 from ops.settings import Settings, load
 
 
-def main(argv: List[str]) -> int:
-    """Run it; 0 when everything is served and tested."""
-    args = _parser().parse_args(argv)
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    shared.specs(parser)
+    shared.device(parser)
+    parser.add_argument("--force", action="store_true", help="build even when nothing changed")
+    parser.add_argument(
+        "--no-setup", action="store_true",
+        help="use this interpreter and its packages (air-gapped machines, NVIDIA's containers)",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when everything is served and tested."""
     settings = load()
     choice = choose(args.runtime, args.device, settings)
     console.progress(f"running {choice.why}")
     runtime = create(settings, choice.runtime, choice.device, setup=not args.no_setup)
     machine.before_up(runtime, settings, setup=not args.no_setup)
     runtime.prepare()
-    models = spec_paths([m for group in args.model for m in group] or settings.models.split())
+    models = spec_paths(shared.names(args) or settings.models.split())
     with operation_lock.held(settings, "up"):
         Rollout(runtime, settings).up(models, force=args.force)
         runtime.serve()
-        if runtime.smoke():
-            raise OpsError(
-                "the smoke test failed (see above); the server is left running", remedy="./scripts/status"
-            )
-    _next(settings, runtime)
+        smoke = _smoke(runtime, as_json=args.json)
+    if args.json:
+        console.answer({**_facts(runtime), "why": choice.why, "smoke": smoke}, "", as_json=True)
+    else:
+        _next(settings, runtime)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="./scripts/up",
-        description="Build the models, serve them with Triton, prove it. Safe to run again.",
-    )
-    parser.add_argument("--runtime", choices=RUNTIMES, default="auto")
-    parser.add_argument("--device", choices=("auto", "gpu", "cpu"), default="auto")
-    parser.add_argument(
-        "--model", nargs="+", action="append", default=[], metavar="NAME|FILE",
-        help="shipped specs' names or spec files (default: $MODELS)",
-    )  # fmt: skip
-    parser.add_argument("--force", action="store_true", help="build even when nothing changed")
-    parser.add_argument(
-        "--no-setup", action="store_true",
-        help="use this interpreter and its packages (air-gapped machines, NVIDIA's containers)",
-    )  # fmt: skip
-    return parser
+def _smoke(runtime: Runtime, *, as_json: bool) -> Dict[str, Any]:
+    """The smoke test's findings as data; printed by the client itself, and empty, without ``as_json``."""
+    remedy = "./scripts/status; the server is left running"
+    if not as_json:
+        if runtime.smoke():
+            raise OpsError("the smoke test failed (see above)", remedy=remedy)
+        return {}
+    code, text = runtime.ask("client", ["smoke", "--json"])
+    try:
+        answer: Dict[str, Any] = json.loads(text)
+    except ValueError as e:
+        raise OpsError(f"the smoke test ended with code {code} and no answer", remedy=remedy) from e
+    if "error" in answer:
+        raise OpsError.from_answer(answer["error"])
+    if code:
+        failed = [f"{c['model']}: {c['check']}: {c['detail']}" for c in answer["checks"] if not c["ok"]]
+        raise OpsError("the smoke test failed", details="\n".join(failed), remedy=remedy)
+    return answer
+
+
+def _facts(runtime: Runtime) -> Dict[str, Any]:
+    """What is served where."""
+    models = {name: model for name, model in runtime.snapshot().items() if model["live"]}
+    return {
+        **runtime.status(),
+        "models": [
+            {"name": name, "version": m["live"], "weights": (m["manifest"] or {}).get("weights")}
+            for name, m in models.items()
+        ],
+    }
 
 
 def _next(settings: Settings, runtime: Runtime) -> None:

@@ -7,8 +7,6 @@ from typing import Any, Dict, List, Protocol, Tuple
 from models_volume import snapshot
 from ops.runtimes.server import Server
 
-RUNTIMES = ("auto", "docker", "native")
-
 
 class Runtime(Protocol):
     """Builds, serves and tests, with processes of this machine or with containers.

@@ -48,15 +48,6 @@ def stale(parts: List[str]) -> List[str]:
     return [p for p in parts if not _fresh(p)]
 
 
-def usage(parts: List[str], argv: List[str], text: str) -> bool:
-    """Print ``text`` where help is asked for and the environments that hold the full help are not there;
-    True when that was all that was asked."""
-    if not {"-h", "--help"} & set(argv) or not stale(parts):
-        return False
-    print(f"usage: {text}\n\nAll options are told once ./scripts/up has made the environments.")
-    return True
-
-
 def ensure(parts: List[str]) -> None:
     """Make the environments that are missing or stale, all at the same time.
 

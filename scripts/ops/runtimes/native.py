@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -221,8 +220,3 @@ class Native:
 def spec_paths(models: List[str]) -> List[str]:
     """Model names as they are, files as absolute paths: the builder runs in another folder."""
     return [str(Path(m).resolve()) if Path(m).is_file() else m for m in models]
-
-
-def to_json(data: Any) -> str:
-    """JSON as every script prints it."""
-    return json.dumps(data, indent=2)

@@ -1,0 +1,22 @@
+"""``latency``: time single requests to Triton and the same engine called directly, in turns."""
+
+from __future__ import annotations
+
+import argparse
+
+from ops import client_program
+from ops.runtimes import environments
+from ops.settings import load
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The client's."""
+    client_program.add_arguments(parser, "latency")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The client's exit code: 0 when it was measured."""
+    settings = load()
+    environments.ensure(["triton", "client"])
+    argv = ["latency", "--local", client_program.local_baseline(), *client_program.forwarded(args.argv)]
+    return client_program.run(settings, "triton_stack_client.bench", argv)
