@@ -25,9 +25,7 @@ def classify(parser: argparse.ArgumentParser, *, model: str = MODEL, as_json: st
         "--url", help="http://host:port, grpc://host:port or host:port (default: this stack's server)"
     )
     parser.add_argument("--protocol", choices=("http", "grpc"), help="(default: grpc)")
-    parser.add_argument(
-        "--top", type=positive, default=5, metavar="N", help="classes to show of each picture (5)"
-    )
+    parser.add_argument("--top", type=positive, metavar="N", help="classes to show of each picture (5)")
     parser.add_argument(
         "--batch", type=positive, metavar="N", help="pictures in a request (default: as many as it takes)"
     )

@@ -73,9 +73,12 @@ class Contract:
         """The one input and the one output; raises ContractError when there are more."""
         if len(self.inputs) == 1 and len(self.outputs) == 1:
             return self.inputs[0], self.outputs[0]
+        given = ", ".join(f'"{t.name}": ...' for t in self.inputs)
+        got = " and ".join(f'["{t.name}"]' for t in self.outputs)
         raise ContractError(
-            f"{self.model} has the inputs {_names(self.inputs)} and the outputs {_names(self.outputs)}",
-            remedy="infer({name: array, ...}) takes and gives arrays by name",
+            f"predict is for one input and one output; {self.model} has the inputs {_names(self.inputs)} "
+            f"and the outputs {_names(self.outputs)}",
+            remedy=f"answer = model.infer({{{given}}}), then answer{got}",
         )
 
     def check(self, inputs: Mapping[str, np.ndarray]) -> Arrays:

@@ -173,6 +173,14 @@ def test_files_folders_patterns_and_standard_input_keep_their_order(served: Stac
     assert rows[-1]["file"] == "none.jpg"
     assert rows[-1]["error"] == "there is no such file"
     assert "none.jpg: there is no such file" in err
+    assert "note: 1 file is skipped (folder/inner/notes.txt)" in err
+
+
+def test_more_labels_than_classes_are_all_the_classes(served: Stack, tmp_path: Path) -> None:
+    plain(40, 40, GREEN).save(tmp_path / "green.png")
+    out, err = classify(served, tmp_path / "green.png", "--model", "colours", "--top", "9999")
+    assert len(out.splitlines()) == 1 + 3
+    assert "note: --top 9999: colours has 3 classes, and all of them are named" in err
 
 
 def test_order_is_kept_whatever_the_batches(served: Stack, tmp_path: Path) -> None:

@@ -100,8 +100,11 @@ def write_colours(
     side: int = 32,
     client_preprocessing: str = "",
     dtype: str = "UINT8",
+    names: tuple[str, str] = ("pixels", "scores"),
 ) -> Path:
     """A spec whose model scores red, green and blue by their mean over [side, side, 3] pixels.
+
+    ``names`` are those of its input and its output.
 
     With ``client_preprocessing`` (a mode of the spec) the input is FP16 and the scores are those of
     what the client made of the pixels.
@@ -115,23 +118,23 @@ def write_colours(
     }[kind]
     graph = helper.make_graph(
         [
-            helper.make_node("Cast", ["pixels"], ["f"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceMean", ["f"], ["scores"], axes=[1, 2], keepdims=0),
+            helper.make_node("Cast", [names[0]], ["f"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["f"], [names[1]], axes=[1, 2], keepdims=0),
         ],
         name,
-        [helper.make_tensor_value_info("pixels", onnx_type, ["N", side, side, 3])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor_value_info(names[0], onnx_type, ["N", side, side, 3])],
+        [helper.make_tensor_value_info(names[1], TensorProto.FLOAT, ["N", 3])],
     )
     pixels = np.random.default_rng(3).integers(0, 200, (4, side, side, 3)).astype(numpy_type)
-    entry: dict[str, object] = {"name": "pixels", "dtype": kind, "dims": [side, side, 3]}
+    entry: dict[str, object] = {"name": names[0], "dtype": kind, "dims": [side, side, 3]}
     if client_preprocessing:
         entry["preprocessing"] = {"mode": client_preprocessing, "where": "client"}
     spec = {
         "inputs": [entry],
-        "outputs": [{"name": "scores", "dtype": "FP32", "dims": [3], "labels": "colours.txt"}],
+        "outputs": [{"name": names[1], "dtype": "FP32", "dims": [3], "labels": "colours.txt"}],
         "batch": {"max": 16},
         "precision": "fp32",
         "parity": {"max_abs": 0.01},
     }
     scores = pixels.astype(np.float32).mean(axis=(1, 2))
-    return write_model(folder, name, graph, {"pixels": pixels}, {"scores": scores}, spec, "")
+    return write_model(folder, name, graph, {names[0]: pixels}, {names[1]: scores}, spec, "")

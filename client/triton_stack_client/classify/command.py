@@ -9,13 +9,12 @@ import sys
 from pathlib import Path
 
 from triton_stack_client.classify import output, pictures, sources, task
-from triton_stack_client.classify.classifier import Classifier
 from triton_stack_client.classify.output import Progress, Results
-from triton_stack_client.contract import Contract
-from triton_stack_client.errors import ServerError
+from triton_stack_client.classify.pipeline import Pipeline
 from triton_stack_client.model import AsyncModel
 from triton_stack_client.transport import address
-from triton_stack_client.transport.protocol import Wire
+
+_TOP = 5
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,28 +24,18 @@ def run(args: argparse.Namespace) -> int:
     models_dir = args.models_dir or (None if args.url else Path(os.environ.get("MODELS_DIR") or "models"))
     name = task.choose(models_dir or Path(), args.model)
     where = address.resolve(args.url, args.protocol)
-    work = _task(name, where, models_dir, args.timeout)
+    work = task.find(name, where, models_dir, args.timeout)
     if work.untrained:
         _warn(f"{name} has weights that are {work.weights}. ITS LABELS AND SCORES MEAN NOTHING.")
     if not work.labels:
         _warn(f"the names of {name}'s classes cannot be had from the server: classes are numbers here")
+    classes = work.scores.dims[0]
+    if args.top is not None and args.top > classes:
+        _note(f"--top {args.top}: {name} has {classes} classes, and all of them are named")
+    if found.skipped:
+        _note(_skipped(found.skipped))
     out: Results = output.Json() if args.json else output.Csv() if args.csv else output.Text()
-    return asyncio.run(_run(args, where, work, found, out))
-
-
-def _task(name: str, where: address.Address, models_dir: Path | None, timeout: float) -> task.Task:
-    wire = Wire(where.protocol, where.host_port, timeout)
-    try:
-        wire.live()  # a server that is not there at all is said at once, not after the timeout
-        contract = Contract.of(wire.metadata(name), wire.config(name))
-        work = task.from_volume(models_dir, contract) if models_dir else None
-        return work or task.from_server(wire, contract)
-    except ServerError as e:
-        if not e.refused and not e.remedy:
-            e.remedy = "is the server up, and is this its address? ./scripts/status"
-        raise
-    finally:
-        wire.close()
+    return asyncio.run(_run(args, where, work, found.sources, out))
 
 
 async def _run(
@@ -62,13 +51,25 @@ async def _run(
         work.contract.model, url=url, timeout=args.timeout, shared_memory=args.shared_memory
     ) as model:
         batch = args.batch or work.contract.max_batch
-        classifier = Classifier(model, work, top=args.top, batch=batch, concurrency=args.concurrency)
+        pipeline = Pipeline(model, work, top=args.top or _TOP, batch=batch, concurrency=args.concurrency)
         out.begin(work)
-        async for answer in classifier.run(found):
+        async for answer in pipeline.run(found):
             out.add(answer)
             progress.add(answer)
         out.end()
     return 1 if progress.end() else 0
+
+
+def _skipped(files: list[Path]) -> str:
+    names = ", ".join(str(p) for p in files[:3]) + (", ..." if len(files) > 3 else "")
+    count = "1 file is" if len(files) == 1 else f"{len(files)} files are"
+    return (
+        f"{count} skipped ({names}): of a folder, files that end in {', '.join(pictures.SUFFIXES)} are taken"
+    )
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def _warn(text: str) -> None:

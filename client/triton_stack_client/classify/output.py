@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any, Protocol
 
-from triton_stack_client.classify.classifier import Answer
+from triton_stack_client.classify.answer import Classification
 from triton_stack_client.classify.task import Task
 
 
@@ -18,7 +18,7 @@ class Results(Protocol):
     def begin(self, task: Task) -> None:
         """Before the first."""
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Classification) -> None:
         """One picture."""
 
     def end(self) -> None:
@@ -29,18 +29,17 @@ class Text:
     """A line a picture with --top 1, a block otherwise; failures go to standard error."""
 
     def begin(self, task: Task) -> None:
-        """Remember the labels."""
-        self._task = task
+        """Nothing comes before the first picture."""
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Classification) -> None:
         """The picture's name, scores and labels."""
         if answer.error:
             return
-        lines = [f"{score:8.4f}  {self._task.label(number)}" for number, score in answer.top]
+        lines = [f"{label.score:8.4f}  {label.name}" for label in answer.labels]
         if len(lines) == 1:
-            print(f"{answer.source.name}: {lines[0].strip()}")
+            print(f"{answer.picture}: {lines[0].strip()}")
         else:
-            print("\n".join([answer.source.name, *lines]))
+            print("\n".join([answer.picture, *lines]))
 
     def end(self) -> None:
         """Nothing is left to print."""
@@ -51,7 +50,6 @@ class Json:
 
     def begin(self, task: Task) -> None:
         """The model, and the head of the list."""
-        self._task = task
         self._comma = ""
         head = {
             "model": task.contract.model,
@@ -61,15 +59,14 @@ class Json:
         }
         print(json.dumps(head)[:-1] + ', "results": [', end="")
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Classification) -> None:
         """An element: file, and either top or error."""
-        row: dict[str, Any] = {"file": answer.source.name}
+        row: dict[str, Any] = {"file": answer.picture}
         if answer.error:
             row["error"] = answer.error
         else:
             row["top"] = [
-                {"class": number, "label": self._task.label(number), "score": score}
-                for number, score in answer.top
+                {"class": label.number, "label": label.name, "score": label.score} for label in answer.labels
             ]
         print(f"{self._comma}\n{json.dumps(row)}", end="")
         self._comma = ","
@@ -88,15 +85,13 @@ class Csv:
         self._writer = csv.writer(sys.stdout, lineterminator="\n")
         self._writer.writerow(["file", "rank", "class", "label", "score", "error", "untrained"])
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Classification) -> None:
         """Its rows."""
-        name, untrained = answer.source.name, str(self._task.untrained).lower()
+        name, untrained = answer.picture, str(self._task.untrained).lower()
         if answer.error:
             self._writer.writerow([name, "", "", "", "", answer.error, untrained])
-        for rank, (number, score) in enumerate(answer.top, 1):
-            self._writer.writerow(
-                [name, rank, number, self._task.label(number), f"{score:.6g}", "", untrained]
-            )
+        for rank, label in enumerate(answer.labels, 1):
+            self._writer.writerow([name, rank, label.number, label.name, f"{label.score:.6g}", "", untrained])
 
     def end(self) -> None:
         """Nothing is left to write."""
@@ -112,13 +107,13 @@ class Progress:
         self._shown = 0.0
         self._bar = sys.stderr.isatty() and total > 1
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Classification) -> None:
         """Count it, and name it when it failed."""
         self._done += 1
         if answer.error:
             self._failed += 1
             self._clear()
-            print(f"error: {answer.source.name}: {answer.error}", file=sys.stderr)
+            print(f"error: {answer.picture}: {answer.error}", file=sys.stderr)
         if self._bar and (time.monotonic() - self._shown > 0.1 or self._done == self._total):
             self._shown = time.monotonic()
             filled = "#" * (30 * self._done // self._total)

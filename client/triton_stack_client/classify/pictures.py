@@ -8,6 +8,7 @@ proportion for others), then the centre is cut out. Bilinear with antialiasing, 
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from pathlib import Path
 
@@ -20,34 +21,34 @@ try:
 except ImportError as e:
     raise ClientError(
         f"Pillow, which decodes pictures, cannot be imported: {e}",
-        remedy="pip install --require-hashes -r client/requirements.txt",
+        remedy="pip install pillow",
     ) from e
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-# Pillow's own line between large and suspicious: 89 million pixels, 256 MiB as RGB.
+# Pillow's own line between large and suspicious (89 million pixels, 256 MiB as RGB), where it warns.
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 MAX_BYTES = 256 << 20
 _MARGIN = 256 / 224
 # A band or needle whose longer side would be resized beyond this is first cut to twice what is wanted.
 _LONGEST = 16384
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+# Python's filters of warnings belong to the whole process: two threads must not change them at once.
+_FILTERS = threading.Lock()
 
 
-def load(source: Path | bytes, height: int, width: int, channels: int) -> np.ndarray:
+def load(source: Path | bytes | np.ndarray, height: int, width: int, channels: int) -> np.ndarray:
     """UINT8 pixels [height, width, channels] of a picture, RGB or (with one channel) grey.
 
     Args:
-        source: a file, or a file's content.
+        source: a file, a file's content, or pixels: UINT8 [h, w], [h, w, 1], RGB [h, w, 3] or RGBA [h, w, 4].
 
     Raises:
-        PictureError: it is not a JPEG, PNG or WebP picture, is damaged, or is larger than MAX_PIXELS.
+        PictureError: it is not a JPEG, PNG or WebP picture, is damaged, or is larger than MAX_PIXELS; an
+            array of another dtype or shape.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(_stream(source), formats=FORMATS) as image:
-                return _pixels(image, height, width, channels)
+        with _open(source) as image:
+            return _pixels(image, height, width, channels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
         raise PictureError(f"has more than {MAX_PIXELS // 10**6} million pixels") from e
     except UnidentifiedImageError as e:
@@ -59,6 +60,30 @@ def load(source: Path | bytes, height: int, width: int, channels: int) -> np.nda
     except Exception as e:
         reason = (e.strerror if isinstance(e, OSError) else None) or str(e) or type(e).__name__
         raise PictureError(f"cannot be read as a picture: {reason}") from e
+
+
+def _open(source: Path | bytes | np.ndarray) -> Image.Image:
+    """The picture with its size known and nothing decoded."""
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    stream = _stream(source)
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(stream, formats=FORMATS)
+
+
+def _from_array(pixels: np.ndarray) -> Image.Image:
+    if (
+        pixels.dtype != np.uint8
+        or not pixels.size
+        or pixels.ndim < 2
+        or pixels.shape[2:] not in ((), (1,), (3,), (4,))
+    ):
+        raise PictureError(
+            f"is an array {pixels.dtype} {list(pixels.shape)}; pixels are uint8 [height, width] or "
+            "[height, width, 1, 3 or 4]"
+        )
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
 
 
 def _stream(source: Path | bytes) -> io.BytesIO:

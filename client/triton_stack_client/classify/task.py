@@ -10,6 +10,7 @@ import numpy as np
 from models_volume.preprocessing import Preprocessing
 from triton_stack_client.contract import Contract, Tensor
 from triton_stack_client.errors import ClientError, ContractError, ReleaseError, ServerError
+from triton_stack_client.transport.address import Address
 from triton_stack_client.transport.protocol import Wire
 from triton_stack_client.verify import release
 
@@ -44,6 +45,27 @@ class Task:
         """Pixels UINT8 [height, width, channels] in the input's dtype."""
         ready = self.preprocessing.apply(pixels) if self.preprocessing else pixels
         return ready.astype(self.pixels.numpy, copy=False)
+
+
+def find(name: str, where: Address, models_dir: Path | None, timeout: float) -> Task:
+    """A served model's task: as released where ``models_dir`` holds the release, else as the server tells.
+
+    Raises:
+        ContractError: it does not classify pictures, or not without its release.
+        ServerError: the server does not answer, or does not know the model.
+    """
+    wire = Wire(where.protocol, where.host_port, timeout)
+    try:
+        wire.live()  # a server that is not there at all is said at once, not after the timeout
+        contract = Contract.of(wire.metadata(name), wire.config(name))
+        task = from_volume(models_dir, contract) if models_dir else None
+        return task or from_server(wire, contract)
+    except ServerError as e:
+        if not e.refused and not e.remedy:
+            e.remedy = "is the server up, and is this its address? ./scripts/status"
+        raise
+    finally:
+        wire.close()
 
 
 def from_volume(models_dir: Path, contract: Contract) -> Task | None:

@@ -91,3 +91,13 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch, url: str, protocol: str, wan
 def test_addresses_that_cannot_be(url: str, protocol: str, words: str) -> None:
     with pytest.raises(ClientError, match=words):
         address.resolve(url, protocol)
+
+
+def test_predict_on_several_tensors_says_how_to_call_infer() -> None:
+    def tensors(*names: str) -> list[dict[str, object]]:
+        return [{"name": n, "datatype": "FP32", "shape": [-1, 2]} for n in names]
+
+    metadata = {"name": "m", "versions": ["1"], "inputs": tensors("a", "b"), "outputs": tensors("y", "z")}
+    with pytest.raises(ContractError, match="the inputs a, b and the outputs y, z") as caught:
+        Contract.of(metadata, {"max_batch_size": 8}).single()
+    assert caught.value.remedy == 'answer = model.infer({"a": ..., "b": ...}), then answer["y"] and ["z"]'

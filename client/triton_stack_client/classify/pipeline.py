@@ -9,14 +9,14 @@ import asyncio
 import os
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
 from triton_stack_client.classify import pictures
+from triton_stack_client.classify.answer import Classification, Label
 from triton_stack_client.classify.sources import Source
 from triton_stack_client.classify.task import Task
 from triton_stack_client.errors import ContractError, PictureError, ServerError
@@ -25,17 +25,8 @@ from triton_stack_client.model import AsyncModel
 _AHEAD = 2  # batches that are decoded while others are in flight
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One picture's classes, best first, as (number, score); or why there are none."""
-
-    source: Source
-    top: tuple[tuple[int, float], ...] = ()
-    error: str = ""
-
-
-class Classifier:
-    """Classifies pictures with one model.
+class Pipeline:
+    """Classifies pictures with one model, many at a time.
 
     Args:
         top: classes to name for each picture.
@@ -58,10 +49,10 @@ class Classifier:
         self._in_flight = asyncio.Semaphore(concurrency)
         self._gone = ""
 
-    async def run(self, sources: list[Source]) -> AsyncIterator[Answer]:
+    async def run(self, sources: Iterable[Source]) -> AsyncGenerator[Classification, None]:
         """Every source's answer, in the order of the sources. Raises nothing for a single one's failure."""
         rest = iter(sources)
-        pending: deque[asyncio.Task[list[Answer]]] = deque()
+        pending: deque[asyncio.Task[list[Classification]]] = deque()
         # Decoding gets every core: Pillow lets go of Python's lock while it works.
         with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "decode") as pool:
             try:
@@ -80,34 +71,38 @@ class Classifier:
     def _take(self, rest: Iterator[Source]) -> list[Source]:
         return list(islice(rest, self._batch))
 
-    async def _classify(self, sources: list[Source], pool: ThreadPoolExecutor) -> list[Answer]:
+    async def _classify(self, sources: list[Source], pool: ThreadPoolExecutor) -> list[Classification]:
         loop = asyncio.get_running_loop()
         decoded = await asyncio.gather(*(loop.run_in_executor(pool, self._decode, s) for s in sources))
         arrays = [d for d in decoded if isinstance(d, np.ndarray)]
         try:
-            scores = iter(await self._ask(np.stack(arrays)) if arrays else ())
-            return [
-                self._answer(s, next(scores)) if isinstance(d, np.ndarray) else Answer(s, error=d)
-                for s, d in zip(sources, decoded, strict=True)
-            ]
+            scores = iter(await self._scores(np.stack(arrays)) if arrays else ())
         except ServerError as e:
             if not e.refused:
                 self._gone = e.found
             return [
-                Answer(s, error=e.found if isinstance(d, np.ndarray) else d)
+                Classification(s.name, failure=e if isinstance(d, np.ndarray) else d)
                 for s, d in zip(sources, decoded, strict=True)
             ]
+        return [
+            Classification(s.name, self._labels(next(scores)))
+            if isinstance(d, np.ndarray)
+            else Classification(s.name, failure=d)
+            for s, d in zip(sources, decoded, strict=True)
+        ]
 
-    def _decode(self, source: Source) -> np.ndarray | str:
+    def _decode(self, source: Source) -> np.ndarray | PictureError:
         """A picture as the model takes it, or why not."""
+        content = source.content
         try:
-            content = source.path or sys.stdin.buffer.read(pictures.MAX_BYTES)
+            if content is None:
+                content = sys.stdin.buffer.read(pictures.MAX_BYTES)
             height, width, channels = self._task.pixels.dims
             return self._task.prepare(pictures.load(content, height, width, channels))
         except PictureError as e:
-            return e.found
+            return e
 
-    async def _ask(self, batch: np.ndarray) -> np.ndarray:
+    async def _scores(self, batch: np.ndarray) -> np.ndarray:
         async with self._in_flight:
             if self._gone:  # the whole timeout has been spent on it already; do not spend it again
                 raise ServerError(f"not sent: {self._gone}")
@@ -117,6 +112,6 @@ class Classifier:
             answers = await self._model.infer({self._task.pixels.name: batch})
             return answers[self._task.scores.name][:count]
 
-    def _answer(self, source: Source, scores: np.ndarray) -> Answer:
+    def _labels(self, scores: np.ndarray) -> tuple[Label, ...]:
         best = np.argsort(-scores.astype(np.float64), kind="stable")[: self._top]
-        return Answer(source, tuple((int(n), float(scores[n])) for n in best))
+        return tuple(Label(int(n), self._task.label(int(n)), float(scores[n])) for n in best)
