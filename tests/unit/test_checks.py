@@ -65,6 +65,17 @@ def test_a_models_folder_that_is_a_file_fails(make: Make, tmp_path: Path) -> Non
     assert "cannot be written" in found.detail
 
 
+@pytest.mark.parametrize("sign", [":", ";", "\n"])
+def test_a_sign_that_ends_a_path_in_a_list_of_paths_is_refused_at_once(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
+    assert local(make())["folders"].level == "ok"
+    monkeypatch.setattr(machine, "ROOT", tmp_path / f"my{sign}checkout")
+    found = local(make())["folders"]
+    assert found.level == "fail"
+    assert "the checkout" in found.detail
+
+
 def test_a_models_folder_that_is_not_there_yet_is_fine(make: Make) -> None:
     assert local(make())["models volume"].level == "ok"
 

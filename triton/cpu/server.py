@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -84,6 +85,21 @@ def _lay_out(wheel: Path, backends: Path) -> None:
     shutil.copytree(HERE / "backend", backends / "onnxruntime", dirs_exist_ok=True)
 
 
+def _one_word(path: Path, folder: Path) -> str:
+    """``path`` as the server, running in ``folder``, may be given it: as it is, or relative.
+
+    Triton starts the stub through a shell, with both paths unquoted: after a blank in one of them the stub
+    does not start, and the server hangs before it listens. Natively both folders are in MODELS_DIR, and their
+    names below it are plain.
+    """
+    for name in (str(path), os.path.relpath(path, folder)):
+        if re.fullmatch(r"[\w./+@%=-]+", name, re.ASCII):
+            return name
+    sys.exit(
+        f"error: Triton's Python backend cannot be given the path {path}: use one without blanks and signs"
+    )
+
+
 def main() -> NoReturn:
     """Lay out the backends, set the environment, become the entrypoint."""
     problems = missing()
@@ -91,6 +107,7 @@ def main() -> NoReturn:
     if problems or wheel is None:
         sys.exit("error: the CPU server cannot start\n" + "\n".join(f"  {p}" for p in problems))
     backends = Path(os.environ.get("BACKENDS_DIR") or "/tmp/triton-backends")  # noqa: S108  (a container's tmpfs)
+    repository = Path(os.environ.get("MODEL_REPOSITORY") or "/models/repository")
     leftovers.remove(backends)
     _lay_out(wheel, backends)
     server = wheel / "bin" / "tritonserver"
@@ -103,8 +120,10 @@ def main() -> NoReturn:
             [str(Path(sys.executable).parent), str(server.parent), os.environ.get("PATH", "")]
         ),
         "LD_LIBRARY_PATH": library_path(wheel),
-        "TRITON_BACKENDS": str(backends),
+        "TRITON_BACKENDS": _one_word(backends, backends.parent),
+        "MODEL_REPOSITORY": _one_word(repository, backends.parent),
     }
+    os.chdir(backends.parent)
     os.execve(entrypoint, [str(entrypoint), *sys.argv[1:]], env)  # noqa: S606  (a list, no shell)
 
 

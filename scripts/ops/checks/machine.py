@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from pathlib import Path
 from typing import Iterable, Iterator, List
@@ -18,7 +19,7 @@ from ops.runtimes.base import Runtime
 from ops.runtimes.detection import Choice, choose, gpu_problem, tensorrt_backend, trtexec
 from ops.runtimes.native import Native
 from ops.runtimes.selection import current
-from ops.settings import Settings
+from ops.settings import ROOT, Settings
 
 _GLIBC = (2, 35)  # of nvidia-pytriton 0.7's wheel: manylinux_2_35
 _SHM = Path("/dev/shm")  # noqa: S108  (where Linux has it)
@@ -42,6 +43,7 @@ def local(settings: Settings, device: str, parts: List[str]) -> Iterator[Finding
     """The native runtime's needs of this machine."""
     if parts:
         yield _python(parts)
+    yield _paths(settings)
     if device == "cpu":
         yield _platform()
         yield _shared_memory()
@@ -111,6 +113,19 @@ def _python(parts: List[str]) -> Finding:
     reason = environments.supported() if environments.stale(parts) else None
     version = platform.python_version()
     return Finding("Python", "fail" if reason else "ok", reason or version, "python3.12 ./scripts/up")
+
+
+def _paths(settings: Settings) -> Finding:
+    """Lists of folders (PYTHONPATH, LD_LIBRARY_PATH) are split at these signs; nothing can quote them."""
+    folders = {"the checkout": ROOT, "VENVS_DIR": environments.FOLDER}
+    bad = [f"{name}: {path}" for name, path in folders.items() if re.search("[:;\n]", str(path))]
+    bad += [f"MODELS_DIR: {settings.models_dir}"] if "\n" in str(settings.models_dir) else []
+    return Finding(
+        "folders",
+        "fail" if bad else "ok",
+        f"a colon, a semicolon or a line break in the path of {'; '.join(bad)}" if bad else f"{ROOT}",
+        "move it to a path without them; blanks and other signs are fine",
+    )
 
 
 def _platform() -> Finding:
