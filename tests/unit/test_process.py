@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from ops.errors import OpsError
 from ops.runtimes.process import ServerProcess
-from ops.runtimes.server import errors
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 DEAF = [
@@ -111,18 +110,6 @@ def test_a_state_file_that_makes_no_sense_means_nothing_runs(
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "server.json").write_text(text)
     assert server.state() is None
-
-
-def test_the_end_of_the_log_shows_errors_first(server: ServerProcess) -> None:
-    server.log.parent.mkdir()
-    server.log.write_text("".join(f"I line {n}\n" for n in range(50)) + "E1122 failed to load\nI after\n")
-    assert errors(server.log_tail()) == "E1122 failed to load"
-
-
-def test_the_end_of_a_log_without_errors_is_its_last_lines(server: ServerProcess) -> None:
-    server.log.parent.mkdir()
-    server.log.write_text("".join(f"I line {n}\n" for n in range(50)))
-    assert errors(server.log_tail(), 2) == "I line 48\nI line 49"
 
 
 def test_the_tail_of_a_long_log_is_whole_lines(server: ServerProcess) -> None:

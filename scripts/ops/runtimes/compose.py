@@ -15,7 +15,8 @@ from ops import console
 from ops.checks.ports import port_problem
 from ops.errors import OpsError
 from ops.runtimes import build_secrets, docker_sdk
-from ops.runtimes.server import Server, errors
+from ops.runtimes.server import Server
+from ops.runtimes.server_log import cause, errors
 from ops.settings import ROOT, Settings
 
 CPU_FILE = "compose.cpu.yaml"
@@ -107,9 +108,12 @@ class Compose:
         try:
             self.server.wait(live, _LOAD_SECS + self._settings.poll_secs, self._alive)
         except OpsError as e:
+            log = self.log_tail()
+            # Where a model failed, e names it with Triton's reason.
+            why = "" if e.details else cause(log)
             raise OpsError(
-                e.found,
-                details=f"{e.details}\n{errors(self.log_tail())}".strip(),
+                f"{e.found}: {why}" if why else e.found,
+                details=f"{e.details}\n{errors(log)}".strip(),
                 remedy="docker compose logs triton",
             ) from e
 

@@ -15,7 +15,8 @@ from ops.errors import OpsError
 from ops.runtimes import environments
 from ops.runtimes.detection import trtexec
 from ops.runtimes.process import ServerProcess
-from ops.runtimes.server import Server, errors
+from ops.runtimes.server import Server
+from ops.runtimes.server_log import cause, errors
 from ops.settings import ROOT, Settings
 
 # The package of each part that runs as `python -m`.
@@ -139,9 +140,12 @@ class Native:
         try:
             self.server.wait(live, _LOAD_SECS + self._settings.poll_secs, self._alive)
         except OpsError as e:
+            log = self.log_tail()
+            # Where a model failed, e names it with Triton's reason.
+            why = "" if e.details else cause(log)
             raise OpsError(
-                e.found,
-                details=f"{e.details}\n{errors(self.log_tail())}".strip(),
+                f"{e.found}: {why}" if why else e.found,
+                details=f"{e.details}\n{errors(log)}".strip(),
                 remedy=f"the whole log: {self.process.log}",
             ) from e
 

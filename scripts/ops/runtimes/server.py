@@ -5,17 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import time
-import urllib.request
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Optional
 
 from models_volume import readiness
 from ops.errors import OpsError
-
-
-def errors(log: List[str], lines: int = 20) -> str:
-    """The last of a log's errors; its last lines where it has none."""
-    bad = [line for line in log if line.startswith(("E", "error", "  ")) and line.strip()]
-    return "\n".join((bad or log)[-lines:])
 
 
 class Server:
@@ -27,7 +20,15 @@ class Server:
 
     def metadata(self) -> Optional[Dict[str, Any]]:
         """Name, version and extensions; None when nothing answers."""
-        data = self._json("/v2")
+        # http.client knows nothing of http_proxy: our own server is never asked through a proxy.
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=readiness.TIMEOUT)
+        try:
+            connection.request("GET", "/v2")
+            data = json.loads(connection.getresponse().read())
+        except (OSError, ValueError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
         return data if isinstance(data, dict) else None
 
     def ready(self, model: str, version: int) -> bool:
@@ -70,10 +71,3 @@ class Server:
                     ),
                 )
             time.sleep(0.2)
-
-    def _json(self, path: str) -> Any:
-        try:
-            with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:  # noqa: S310  (always http)
-                return json.loads(answer.read())
-        except (OSError, ValueError, http.client.HTTPException):
-            return None
