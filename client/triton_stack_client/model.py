@@ -128,21 +128,33 @@ class Model:
         outputs = [t.name for t in self.contract.outputs]
         slot, clean = self._slots.borrow(self.contract), False
         try:
-            answer = self._ask(arrays, outputs, slot)
+            answer = self._request(arrays, outputs, slot)
         except ServerError as e:
             clean = e.refused
             raise
         else:
             clean = True
-            return answer
         finally:
             self._slots.give_back(slot, clean=clean)
+        self._reclaim()
+        return answer
 
-    def _ask(self, arrays: Arrays, outputs: list[str], slot: system_memory.Slot | None) -> Arrays:
+    def _reclaim(self) -> None:
+        """Unregister what earlier requests left in doubt, where that is safe by now."""
+        try:
+            if self._slots.asks_version:
+                self._slots.version(self._wire.server())
+            for slot in self._slots.reclaimable():
+                self._wire.unregister(slot.region)
+                self._slots.drop(slot)
+        except ServerError:
+            pass  # it is still in use, or the server has gone: there will be another answer
+
+    def _request(self, arrays: Arrays, outputs: list[str], slot: system_memory.Slot | None) -> Arrays:
         tries = _Tries(self._timeout)
         while True:
             try:
-                if slot is not None and not slot.known:
+                if slot is not None and not slot.registered:
                     slot = self._register(slot)
                 return self._wire.infer(
                     self.name, self._version, arrays, outputs, timeout=tries.left, slot=slot
@@ -156,17 +168,18 @@ class Model:
             self._wire.register(slot.region, slot.size)
         except ServerError as e:
             return self._slots.refused(slot, e)
-        slot.known = True
+        slot.registered = True
         return slot
 
     def close(self) -> None:
         """Give shared memory back and close the connection."""
-        for slot in self._slots.known():
+        self._reclaim()
+        for slot in self._slots.registered():
             try:
                 self._wire.unregister(slot.region)
             except ServerError:
-                continue  # the watcher tries again after us
-            slot.known = False
+                continue  # the guard tries again after us
+            slot.registered = False
         self._slots.close()
         self._wire.close()
 
@@ -234,21 +247,33 @@ class AsyncModel:
         outputs = [t.name for t in contract.outputs]
         slot, clean = self._slots.borrow(contract), False
         try:
-            answer = await self._ask(arrays, outputs, slot)
+            answer = await self._request(arrays, outputs, slot)
         except ServerError as e:
             clean = e.refused
             raise
         else:
             clean = True
-            return answer
         finally:
             self._slots.give_back(slot, clean=clean)
+        await self._reclaim()
+        return answer
 
-    async def _ask(self, arrays: Arrays, outputs: list[str], slot: system_memory.Slot | None) -> Arrays:
+    async def _reclaim(self) -> None:
+        """See ``Model._reclaim``."""
+        try:
+            if self._slots.asks_version:
+                self._slots.version(await self._wire.server())
+            for slot in self._slots.reclaimable():
+                await self._wire.unregister(slot.region)
+                self._slots.drop(slot)
+        except ServerError:
+            pass
+
+    async def _request(self, arrays: Arrays, outputs: list[str], slot: system_memory.Slot | None) -> Arrays:
         tries = _Tries(self._timeout)
         while True:
             try:
-                if slot is not None and not slot.known:
+                if slot is not None and not slot.registered:
                     slot = await self._register(slot)
                 return await self._wire.infer(
                     self.name, self._version, arrays, outputs, timeout=tries.left, slot=slot
@@ -262,17 +287,19 @@ class AsyncModel:
             await self._wire.register(slot.region, slot.size)
         except ServerError as e:
             return self._slots.refused(slot, e)
-        slot.known = True
+        slot.registered = True
         return slot
 
     async def close(self) -> None:
         """Give shared memory back and close the connections."""
-        for slot in self._slots.known():
+        if self._open is not None:
+            await self._reclaim()
+        for slot in self._slots.registered():
             try:
                 await self._wire.unregister(slot.region)
             except ServerError:
-                continue  # the watcher tries again after us
-            slot.known = False
+                continue  # the guard tries again after us
+            slot.registered = False
         self._slots.close()
         if self._open is not None:
             await self._open.close()

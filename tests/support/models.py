@@ -168,3 +168,51 @@ def write_model(
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump({"name": name, "source": source, **spec}, sort_keys=False))
     return path
+
+
+def write_slow(folder: Path, *, name: str = "slow", max_batch: int = 8) -> Path:
+    """``y = x`` with x FP32 [N, 1], after as many products of 512 x 512 matrices as the largest x says."""
+    folder.mkdir(parents=True, exist_ok=True)
+    flag, trip = helper.make_tensor_value_info("on", TensorProto.BOOL, []), TensorProto.INT64
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["m", "w"], ["m_out"]),
+            helper.make_node("Identity", ["on"], ["on_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", trip, []),
+            flag,
+            helper.make_tensor_value_info("m", TensorProto.FLOAT, [512, 512]),
+        ],
+        [
+            helper.make_tensor_value_info("on_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("m_out", TensorProto.FLOAT, [512, 512]),
+        ],
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+            helper.make_node("Cast", ["most"], ["times"], to=trip),
+            helper.make_node("Loop", ["times", "", "w"], ["product"], body=body),
+            helper.make_node("ReduceMax", ["product"], ["one"], keepdims=0),
+            helper.make_node("Mul", ["one", "zero"], ["nothing"]),
+            helper.make_node("Add", ["x", "nothing"], ["y"]),
+        ],
+        name,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1])],
+        [
+            helper.make_tensor("w", TensorProto.FLOAT, [512, 512], np.eye(512, dtype=np.float32).ravel()),
+            helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+        ],
+    )
+    x = np.arange(4, dtype=np.float32)[:, None]
+    spec = {
+        "inputs": [{"name": "x", "dtype": "FP32", "dims": [1], "samples": {"uniform": [0, 3]}}],
+        "outputs": [{"name": "y", "dtype": "FP32", "dims": [1]}],
+        "batch": {"max": max_batch},
+        "precision": "fp32",
+        "parity": {"max_abs": 1e-4},
+    }
+    return write_model(folder, name, graph, {"x": x}, {"y": x}, spec, "")

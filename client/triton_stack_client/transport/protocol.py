@@ -187,6 +187,10 @@ class AsyncWire:
         call = self._client.infer(model, tensors, _text(version), wanted)
         return _arrays(await self._await(call, timeout), outputs, slot)
 
+    async def server(self) -> dict[str, Any]:
+        """See ``Wire.server``."""
+        return dict(await self._await(self._client.get_server_metadata(**self._json())))
+
     async def register(self, region: str, size: int) -> None:
         """See ``Wire.register``."""
         await self._await(self._client.register_system_shared_memory(region, f"/{region}", size))

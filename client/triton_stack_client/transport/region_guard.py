@@ -8,10 +8,18 @@ is then still in use is unregistered from the server and removed.
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from triton_stack_client.transport.protocol import Wire
 
 _FOLDER = Path("/dev/shm")  # noqa: S108  (as in shared_memory.py, which is not imported, to start in milliseconds)
 _TIMEOUT = 10.0
+# The last requests of a client that was killed may still run. A server older than 2.50 dies of unregistering
+# what they use, so it is left this many seconds; a newer one refuses until they have ended.
+_LAST_REQUESTS = 60.0
 
 
 def main(protocol: str, address: str) -> int:
@@ -24,17 +32,35 @@ def main(protocol: str, address: str) -> int:
         return 0
     from triton_stack_client.errors import ClientError
     from triton_stack_client.transport.protocol import Wire
+    from triton_stack_client.transport.shared_memory import protects
 
     for region in regions:
         (_FOLDER / region).unlink(missing_ok=True)
     try:
         wire = Wire(protocol, address, _TIMEOUT)
-        for region in regions:
-            wire.unregister(region)
+        if not protects(wire.server()):
+            time.sleep(_LAST_REQUESTS)
+        deadline = time.monotonic() + _LAST_REQUESTS
+        while regions:
+            regions = {r for r in regions if not _unregister(wire, r, last=time.monotonic() > deadline)}
+            time.sleep(0.1 if regions else 0)
     except ClientError as e:
         print(f"shared memory of a client that is gone: {e}", file=sys.stderr)
         return 1  # the server is gone as well, and its registrations with it
     return 0
+
+
+def _unregister(wire: Wire, region: str, *, last: bool) -> bool:
+    """Whether the region is gone; raises what the server says when this was the last try."""
+    from triton_stack_client.errors import ServerError
+
+    try:
+        wire.unregister(region)
+    except ServerError as e:
+        if last or not e.refused:
+            raise
+        return False
+    return True
 
 
 if __name__ == "__main__":
