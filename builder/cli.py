@@ -1,4 +1,4 @@
-"""``python -m builder``: export, build, publish, rollback, confirm, revert, prune, releases."""
+"""``python -m builder``: the commands that export, build and publish, and those that make releases live."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ import yaml
 from builder import engine as engines
 from builder import hashing
 from builder.errors import BuilderError, ReleaseError, SpecError
-from builder.release import build, lifecycle, manifest
+from builder.release import build, exports, sources
+from builder.release.lifecycle import ModelReleases
 from builder.release.store import Store
 from builder.spec import loader as specs
 from builder.spec import yaml_file
 from models_volume import layout
+
+_ENGINES = ("tensorrt", "onnxruntime")
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -66,30 +69,27 @@ def _parser() -> argparse.ArgumentParser:
     _untrained(export)
     export.set_defaults(run=_export)
 
-    build = commands.add_parser("build", help="build each model's release and make it live")
-    build.add_argument("models", nargs="+", metavar="MODEL", help="a shipped spec's name, or a spec file")
-    build.add_argument(
-        "--engine", choices=("tensorrt", "onnxruntime"), default=os.environ.get("ENGINE") or "tensorrt"
-    )
-    build.add_argument("--force", action="store_true", help="build even when nothing changed")
-    build.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    build.add_argument(
-        "--activate",
-        choices=("now", "pending", "no"),
-        default="now",
-        help="make the release live: now (default), pending (confirm or revert will follow), or not at all",
-    )
-    _untrained(build)
-    _volume(build)
-    build.set_defaults(run=_build)
+    for name, run, words in (
+        ("build", _build, "build and publish each model's release; what is live stays live"),
+        ("deploy", _deploy, "build each model's release and make it live"),
+    ):
+        build = commands.add_parser(name, help=words)
+        build.add_argument("models", nargs="+", metavar="MODEL", help="a shipped spec's name, or a spec file")
+        build.add_argument("--engine", choices=_ENGINES, default=os.environ.get("ENGINE") or "tensorrt")
+        build.add_argument("--force", action="store_true", help="build even when nothing changed")
+        if run is _build:
+            build.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
+        _untrained(build)
+        _volume(build)
+        build.set_defaults(run=run)
 
-    publish = commands.add_parser("publish", help="make a release live")
-    publish.add_argument("model", help="the model's name")
-    publish.add_argument("version", type=int, nargs="?", help="its number; the newest when left out")
-    _flip(publish)
-    publish.set_defaults(run=_publish)
+    activate = commands.add_parser("activate", help="make a release live")
+    activate.add_argument("model", help="the model's name")
+    activate.add_argument("version", type=int, nargs="?", help="its number; the newest when left out")
+    _flip(activate)
+    activate.set_defaults(run=_activate)
 
-    rollback = commands.add_parser("rollback", help="make the release before the live one live")
+    rollback = commands.add_parser("rollback", help="make the newest proven release below the live one live")
     rollback.add_argument("model", help="the model's name")
     rollback.add_argument("--to", type=int, metavar="N", help="an older release, by its number")
     _flip(rollback)
@@ -103,8 +103,14 @@ def _parser() -> argparse.ArgumentParser:
     revert = commands.add_parser("revert", help="mark the pending release failed and go back")
     revert.add_argument("model", help="the model's name")
     revert.add_argument("--reason", required=True, help="why it failed; kept with the release")
+    revert.add_argument("--if-pending", action="store_true", help="do nothing where no change is pending")
     _volume(revert)
     revert.set_defaults(run=_revert)
+
+    retire = commands.add_parser("retire", help="take a model off the server; its releases stay")
+    retire.add_argument("model", help="the model's name")
+    _volume(retire)
+    retire.set_defaults(run=_retire)
 
     prune = commands.add_parser("prune", help="remove old releases; never the live one or the one before it")
     prune.add_argument("models", nargs="*", metavar="MODEL", help="models' names; all when left out")
@@ -123,7 +129,7 @@ def _flip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="even a release that is marked failed")
     parser.add_argument(
         "--engine",
-        choices=("tensorrt", "onnxruntime"),
+        choices=_ENGINES,
         help="what serves it: refuse a release that this engine, on this machine, cannot load",
     )
     _volume(parser)
@@ -148,54 +154,57 @@ def _volume(parser: argparse.ArgumentParser) -> None:
 
 
 def _build(args: argparse.Namespace) -> List[Dict[str, Any]]:
-    files = [specs.find(m) for m in args.models]
-    for file in files:
-        specs.load(file)  # refuse the third model's spec before the first one's build
-    store = Store(args.models_dir)
+    store, files = Store(args.models_dir), _checked(args)
     if args.dry_run:
-        rows = [build.plan(file, store, args.engine) for file in files]
+        rows = [build.plan(file, store, args.engine, allow_untrained=args.allow_untrained) for file in files]
         for row in rows:
             print("\n  ".join([f"{row['model']}: would {row['would']}", *row["changes"]]), file=sys.stderr)
         return rows
-    return [
-        build.build(
-            file,
-            store,
-            args.engine,
-            allow_untrained=args.allow_untrained,
-            force=args.force,
-            activate=args.activate,
-        )
-        for file in files
-    ]
+    return [build.build(file, store, args.engine, **_how(args)) for file in files]
 
 
-def _publish(args: argparse.Namespace) -> Dict[str, Any]:
-    store = Store(args.models_dir)
-    versions = store.versions(args.model)
-    return _make_live(args, store, args.version or (versions[-1] if versions else 0))
+def _deploy(args: argparse.Namespace) -> List[Dict[str, Any]]:
+    store, files = Store(args.models_dir), _checked(args)
+    return [build.deploy(file, store, args.engine, **_how(args)) for file in files]
+
+
+def _how(args: argparse.Namespace) -> Dict[str, bool]:
+    return {"allow_untrained": args.allow_untrained, "force": args.force}
+
+
+def _checked(args: argparse.Namespace) -> List[Path]:
+    """The spec files: the third model's spec is refused before the first one's build."""
+    files = [specs.find(m) for m in args.models]
+    for file in files:
+        specs.load(file)
+    return files
+
+
+def _activate(args: argparse.Namespace) -> Dict[str, Any]:
+    releases = ModelReleases(Store(args.models_dir), args.model)
+    newest = max(releases.versions, default=0)
+    return _make_live(args, releases, args.version if args.version is not None else newest)
 
 
 def _rollback(args: argparse.Namespace) -> Dict[str, Any]:
-    store = Store(args.models_dir)
-    version = args.to if args.to is not None else lifecycle.predecessor(store, args.model)
+    releases = ModelReleases(Store(args.models_dir), args.model)
+    version = args.to if args.to is not None else releases.predecessor()
     if version is None:
+        known = ", ".join(map(str, releases.versions)) or "none"
         raise ReleaseError(
-            f"{args.model}: there is no release before the live one to go back to",
-            expected=f"one of: {', '.join(map(str, store.versions(args.model))) or 'none'}",
+            f"{args.model}: there is no proven release below the live one to go back to",
+            expected=f"one of: {known}",
             remedy="name one with --to N",
         )
-    if version == store.live(args.model):
+    if version == releases.live:
         raise ReleaseError(f"{args.model} release {version} is the live one already")
-    return _make_live(args, store, version)
+    return _make_live(args, releases, version)
 
 
-def _make_live(args: argparse.Namespace, store: Store, version: int) -> Dict[str, Any]:
+def _make_live(args: argparse.Namespace, releases: ModelReleases, version: int) -> Dict[str, Any]:
     identity = engines.create(args.engine).identity() if args.engine else None
-    with store.lock(f"{args.command} of {args.model}"):
-        previous = lifecycle.activate(
-            store, args.model, version, pending=args.pending, force=args.force, engine=identity
-        )
+    with releases.store.lock(f"{args.command} of {args.model}"):
+        previous = releases.activate(version, pending=args.pending, force=args.force, engine=identity)
     print(
         f"{args.model}: release {version} is live{', to be proven' if args.pending else ''}", file=sys.stderr
     )
@@ -203,27 +212,44 @@ def _make_live(args: argparse.Namespace, store: Store, version: int) -> Dict[str
 
 
 def _confirm(args: argparse.Namespace) -> Dict[str, Any]:
-    store = Store(args.models_dir)
-    with store.lock(f"confirm of {args.model}"):
-        return {"model": args.model, "version": lifecycle.confirm(store, args.model)}
+    store = Store(args.models_dir, make=False)
+    with store.lock(f"confirm of {args.model}", needed=False):
+        return {"model": args.model, "version": ModelReleases(store, args.model).confirm()}
 
 
 def _revert(args: argparse.Namespace) -> Dict[str, Any]:
-    store = Store(args.models_dir)
-    with store.lock(f"revert of {args.model}"):
-        return {"model": args.model, "live": lifecycle.revert(store, args.model, args.reason)}
+    store = Store(args.models_dir, make=False)
+    releases = ModelReleases(store, args.model)
+    with store.lock(f"revert of {args.model}", needed=False):
+        if args.if_pending and releases.pending() is None:
+            return {"model": args.model, "version": None, "live": releases.live, "problems": []}
+        done = releases.revert(args.reason)
+    for line in done.problems:
+        print(f"{args.model}: WARNING: {line}", file=sys.stderr)
+    return {"model": args.model, "version": done.version, "live": done.live, "problems": done.problems}
+
+
+def _retire(args: argparse.Namespace) -> Dict[str, Any]:
+    store = Store(args.models_dir, make=False)
+    with store.lock(f"retirement of {args.model}", needed=False):
+        version = ModelReleases(store, args.model).retire()
+    was = "was not live" if version is None else f"release {version} is not live any more"
+    print(f"{args.model}: {was}; its releases are kept", file=sys.stderr)
+    return {"model": args.model, "previous": version}
 
 
 def _prune(args: argparse.Namespace) -> List[Dict[str, Any]]:
     if args.keep < 1:
         raise ReleaseError(f"--keep {args.keep}: found {args.keep}, allowed is 1 or more")
-    store = Store(args.models_dir)
+    store = Store(args.models_dir, make=False)
     rows = []
-    with store.lock("prune"):
+    if not store.models() and not args.models:
+        return []
+    with store.lock("prune", needed=False):
         for model in args.models or store.models():
             if model not in store.models():
                 raise ReleaseError(f"there is no model {model}", expected=", ".join(store.models()) or "none")
-            rows.append({"model": model, "removed": lifecycle.prune(store, model, args.keep)})
+            rows.append({"model": model, "removed": ModelReleases(store, model).prune(args.keep)})
     for row in rows:
         removed = ", ".join(map(str, row["removed"])) or "nothing"
         print(f"{row['model']}: removed {removed}", file=sys.stderr)
@@ -231,16 +257,19 @@ def _prune(args: argparse.Namespace) -> List[Dict[str, Any]]:
 
 
 def _releases(args: argparse.Namespace) -> List[Dict[str, Any]]:
-    store = Store(args.models_dir)
-    rows = [row for model in store.models() for row in lifecycle.releases(store, model)]
+    store = Store(args.models_dir, make=False)
+    rows = [row for model in store.models() for row in ModelReleases(store, model).rows()]
     if not args.json:
         for row in rows:
-            engine = row["engine"]
-            print(
-                f"{row['model']} {row['version']}  {row['state']}  {row['created']}  "
-                f"{engine['name']} {engine['version']}  weights: {row['weights']['description']}"
-            )
+            print(f"{row['model']} {row['version']}  {row['state']}  {_about(row)}")
     return rows
+
+
+def _about(row: Dict[str, Any]) -> str:
+    if row["state"] == "unreadable":
+        return str(row["reason"])
+    engine, weights = row["engine"], row["weights"]
+    return f"{row['created']}  {engine['name']} {engine['version']}  weights: {weights['description']}"
 
 
 def _export(args: argparse.Namespace) -> Dict[str, Any]:
@@ -255,10 +284,11 @@ def _export(args: argparse.Namespace) -> Dict[str, Any]:
     args.output.mkdir(parents=True, exist_ok=True)
     store = Store(args.output / ".export")
     try:
-        hashes = manifest.source_hashes(spec)
-        onnx, samples, weights = build.source(spec, store, hashes, allow_untrained=args.allow_untrained)
-        shutil.copyfile(onnx, args.output / layout.ONNX)
-        shutil.copyfile(samples, args.output / layout.GOLDEN)
+        hashes = sources.hashes(spec)
+        made = exports.get(spec, store, store.stage(spec.name), hashes, allow_untrained=args.allow_untrained)
+        weights = made.weights
+        shutil.copyfile(made.onnx, args.output / layout.ONNX)
+        shutil.copyfile(made.golden, args.output / layout.GOLDEN)
     finally:
         shutil.rmtree(store.root, ignore_errors=True)
     document = yaml_file.read(file)

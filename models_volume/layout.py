@@ -2,7 +2,7 @@
 
     repository/<model>         -> ../releases/<model>/<N>/model     what Triton reads
     releases/<model>/<N>/      a release: model/ for Triton, and beside it what describes it
-    releases/<model>/.last .history .pending .away
+    releases/<model>/.last .history .pending .back
     staging/  cache/  lock/  audit.log
 
 A model is live when its entry in the repository is a link to a release. Reading only: the builder alone
@@ -11,6 +11,7 @@ writes here.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 FOLDERS = ("repository", "releases", "staging", "cache", "lock")
+_NO_LINK = (errno.ENOENT, errno.EINVAL, errno.ENOTDIR)  # nothing there, something else, no folder
 # Files of a release.
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
@@ -25,7 +27,9 @@ ONNX = "model.onnx"
 FAILED = "failed.json"  # why it never goes live again; not part of what was published
 CONFIG = "model/config.pbtxt"
 # Files of a model, beside its releases.
-PENDING = ".pending"
+PENDING = ".pending"  # the change that is to be proven
+HISTORY = ".history"  # which releases were proven
+BACK = ".back"  # the link that goes live if the change fails
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,23 @@ class Volume:
         numbers = [_number(p.name) for p in folder.iterdir()] if folder.is_dir() else []
         return sorted(n for n in numbers if n is not None)
 
+    def names(self, link: Path) -> Optional[int]:
+        """The number of the release that a link names; None for anything else.
+
+        As text: the volume may be mounted elsewhere than it was written. Raises OSError where the disk does
+        not tell.
+        """
+        try:
+            target = os.readlink(str(link))
+        except OSError as e:
+            if e.errno in _NO_LINK:
+                return None
+            raise
+        return _number(Path(target).parent.name)
+
     def live(self, model: str) -> Optional[int]:
         """The number of the release that a model's link names; None without such a link."""
-        try:
-            target = os.readlink(str(self.link(model)))
-        except OSError:
-            return None
-        # As text: the volume may be mounted elsewhere than it was written.
-        return _number(Path(target).parent.name)
+        return self.names(self.link(model))
 
     def links(self) -> Dict[str, Optional[int]]:
         """Every link in the repository and the release it names; None for one that names no release."""

@@ -41,6 +41,13 @@ class Engine:
         """Name, version and, for TensorRT, the GPU: what an engine is bound to. No GPU work."""
         raise NotImplementedError
 
+    def recipe(self, spec: Spec, onnx: Path) -> List[str]:  # noqa: ARG002  (an engine's own)
+        """The command that makes the engine, with neutral names of files; empty where there is none.
+
+        For the fingerprint: another command makes another engine. Runs nothing.
+        """
+        return []
+
     def build(self, spec: Spec, onnx: Path, engine: Path, work: Path) -> Built:
         """Build ``engine`` from ``onnx``; raises EngineError with the tool's own words.
 

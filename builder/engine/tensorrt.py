@@ -65,6 +65,13 @@ class TensorRT(Engine):
         """Name, TensorRT's version and the GPU: a plan loads only where both are the same."""
         return {"name": self.name, "version": self._known.version, "gpu": gpu.detect()}
 
+    def recipe(self, spec: Spec, onnx: Path) -> List[str]:
+        """trtexec's command line, wherever the binary and the files lie."""
+        order = onnx_model.order(onnx)
+        return trtexec.build_argv(
+            "trtexec", spec, self._known, order, onnx="model.onnx", engine=self.filename
+        )
+
     def build(self, spec: Spec, onnx: Path, engine: Path, work: Path) -> Built:
         """Run trtexec (most of a minute for ResNet50 on an H200).
 

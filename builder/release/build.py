@@ -1,90 +1,107 @@
-"""The whole way: spec -> export -> engine -> verify -> release -> live."""
+"""A release built: spec -> export -> engine -> verify -> published. Only ``deploy`` makes it live, too."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 from builder import engine as engines
 from builder import hashing, progress
 from builder.engine import LOG, Engine
-from builder.export import golden, onnx_model, tensorflow
-from builder.release import lifecycle, manifest, parity
+from builder.errors import BuilderError, EngineError
+from builder.export import golden, onnx_model
+from builder.release import exports, manifest, parity, sources
+from builder.release.exports import Export
+from builder.release.lifecycle import ModelReleases
 from builder.release.model_config import config_pbtxt, labels_name
 from builder.release.store import Store, now
 from builder.spec import loader as specs
 from builder.spec.model import Spec
 from models_volume import layout
 
-_KEEP_EXPORTS = 2  # of a model, in the cache
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be built, with what, into which volume."""
+
+    spec: Spec
+    store: Store
+    engine: Engine
+    identity: Dict[str, Any]
+    allow_untrained: bool
+
+    @classmethod
+    def of(cls, file: Path, store: Store, engine_name: str, *, allow_untrained: bool) -> Job:
+        """From a spec's file and an engine's name; raises SpecError or EngineError."""
+        spec = specs.load(file)
+        engine = engines.create(engine_name)
+        return cls(spec, store, engine, engine.identity(), allow_untrained)
+
+    def fingerprint(
+        self, hashes: Dict[str, str], onnx: Path, onnx_sha: str, golden_sha: str, weights: Dict[str, Any]
+    ) -> str:
+        """The fingerprint of the release that this job makes of an ONNX file."""
+        return manifest.fingerprint(
+            self.spec,
+            hashes,
+            self.identity,
+            onnx=onnx_sha,
+            golden=golden_sha,
+            recipe=self.engine.recipe(self.spec, onnx),
+            config=config_pbtxt(self.spec, self.engine, weights, 0),
+        )
 
 
 def build(
-    file: Path, store: Store, engine_name: str, *, allow_untrained: bool, force: bool, activate: str
+    file: Path, store: Store, engine_name: str, *, allow_untrained: bool, force: bool
 ) -> Dict[str, Any]:
-    """Build a spec's release and make it live; with an unchanged fingerprint, do nothing.
+    """Build and publish a spec's release; where there is one already, do nothing. What is live stays live.
 
     Args:
         engine_name: "tensorrt" or "onnxruntime".
         allow_untrained: where ImageNet weights cannot be had, go on with seeded untrained ones.
         force: build even when nothing changed.
-        activate: "now" makes the release live; "pending" too, for somebody to confirm or revert; "no"
-            only publishes it.
 
     Returns:
-        What was done: model, version, action ("built", "reactivated", "unchanged"), manifest.
+        model, version, action ("built" or "unchanged"), live (the live release's number or None), manifest.
+
+    Raises:
+        BuilderError: any of its kinds.
+    """
+    job = Job.of(file, store, engine_name, allow_untrained=allow_untrained)
+    with store.lock(f"build of {job.spec.name}"):
+        return _build(job, force=force)
+
+
+def deploy(
+    file: Path, store: Store, engine_name: str, *, allow_untrained: bool, force: bool
+) -> Dict[str, Any]:
+    """``build``, and make the release live: for a plain ``docker compose up``, where nobody proves it.
+
+    Returns:
+        As ``build``, with previous (the release to go back to); action is also "reactivated".
 
     Raises:
         BuilderError: any of its kinds; the live release is then what it was before.
     """
-    spec = specs.load(file)
-    engine = engines.create(engine_name)
-    hashes = manifest.source_hashes(spec)
-    identity = engine.identity()
-    print_ = manifest.fingerprint(spec, hashes, identity)
-    with store.lock(f"build of {spec.name}"):
-        if not force:
-            done = _already_built(spec, store, print_, allow_untrained=allow_untrained, activate=activate)
-            if done is not None:
-                return done
-        began = time.monotonic()
-        version = store.next_version(spec.name)
-        progress.say(
-            f"{spec.name}: building release {version} ({identity['name']} {identity['version']}, "
-            f"{identity['gpu']['name'] if identity['gpu'] else 'CPU'})"
-        )
-        staged = store.stage(spec.name)
-        release, work = staged / "release", staged / "work"
-        work.mkdir()
-        (release / "model" / str(version)).mkdir(parents=True)
-        facts = _make(spec, store, engine, release, work, version, hashes, allow_untrained=allow_untrained)
-        facts["seconds"]["all"] = time.monotonic() - began
-        data = manifest.make(
-            spec,
-            version=version,
-            created=now(),
-            fingerprint=print_,
-            hashes=hashes,
-            ngc_tag=os.environ.get("NGC_TAG") or None,
-            **facts,
-        )
-        (release / layout.MANIFEST).write_text(json.dumps(data, indent=2) + "\n", "utf-8")
-        store.publish(release, spec.name, version)
-        store.audit("publish", model=spec.name, version=version, fingerprint=print_)
-        shutil.rmtree(staged)
-        previous = _activate(store, spec.name, version, activate)
-        return {
-            "model": spec.name, "version": version, "action": "built", "previous": previous, "manifest": data,
-        }  # fmt: skip
+    job = Job.of(file, store, engine_name, allow_untrained=allow_untrained)
+    with store.lock(f"deployment of {job.spec.name}"):
+        row = _build(job, force=force)
+        previous = row["live"]
+        if row["version"] != previous:
+            previous = ModelReleases(store, job.spec.name).activate(row["version"], engine=job.identity)
+            progress.say(f"{job.spec.name}: release {row['version']} is live")
+            if row["action"] == "unchanged":
+                row["action"] = "reactivated"
+        return {**row, "live": row["version"], "previous": previous}
 
 
-def plan(file: Path, store: Store, engine_name: str) -> Dict[str, Any]:
+def plan(file: Path, store: Store, engine_name: str, *, allow_untrained: bool) -> Dict[str, Any]:
     """What ``build`` would do, and why; changes nothing.
 
     Returns:
@@ -93,70 +110,149 @@ def plan(file: Path, store: Store, engine_name: str) -> Dict[str, Any]:
     Raises:
         BuilderError: the spec, its files or the engine are not to be had.
     """
-    spec = specs.load(file)
-    identity = engines.create(engine_name).identity()
-    hashes = manifest.source_hashes(spec)
-    wanted = manifest.fingerprint(spec, hashes, identity)
+    job = Job.of(file, store, engine_name, allow_untrained=allow_untrained)
+    spec = job.spec
+    hashes = sources.hashes(spec)
     now_live = store.live(spec.name)
     row: Dict[str, Any] = {"model": spec.name, "live": now_live, "changes": []}
     if now_live is None:
         return {**row, "would": "build its first release"}
     data = store.manifest(spec.name, now_live)
-    if data["fingerprint"] == wanted:
+    if _made_of(job, hashes, data):
         return {**row, "would": f"do nothing: release {now_live} is as the spec says"}
-    here = {"spec": spec.as_json(), "sha256": hashes, "engine": identity, "tools": manifest.tools()}
+    here = {"spec": spec.as_json(), "sha256": hashes, "engine": job.identity, "tools": manifest.tools()}
     there = {
         "spec": data["spec"],
         "sha256": data["source"]["sha256"],
-        "engine": {key: data["engine"].get(key) for key in identity},
+        "engine": {key: data["engine"].get(key) for key in job.identity},
         "tools": data["tools"],
     }
     if spec.source.kind == "onnx":
         here["tools"] = there["tools"]  # they had no part in it
-    lines = manifest.changes(there, here) or ["the builder's own code"]
+    lines = manifest.changes(there, here) or ["how the builder makes an engine or a configuration of it"]
     return {**row, "would": f"build a release after {now_live}", "changes": lines}
 
 
-def _activate(store: Store, model: str, version: int, activate: str) -> Optional[int]:
-    if activate == "no":
-        progress.say(f"{model}: release {version} is published, not live")
-        return store.live(model)
-    previous = lifecycle.activate(store, model, version, pending=activate == "pending")
-    progress.say(f"{model}: release {version} is live{', to be proven' if activate == 'pending' else ''}")
-    return previous
+def _build(job: Job, *, force: bool) -> Dict[str, Any]:
+    spec, store = job.spec, job.store
+    if not force:
+        done = _published(job, sources.hashes(spec))
+        if done is not None:
+            return done
+    staged = store.stage(spec.name)
+    try:
+        return _release(job, staged, force=force)
+    except EngineError:
+        raise  # the command in the error wants its files
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
 
 
-def _already_built(
-    spec: Spec, store: Store, print_: str, *, allow_untrained: bool, activate: str
-) -> Optional[Dict[str, Any]]:
-    """The release that has this fingerprint, live or not (a build killed before its flip, or a spec set
-    back to what it was): nothing needs to be built for it."""
-    now_live = store.live(spec.name)
-    for version in sorted(store.versions(spec.name), key=lambda v: (v == now_live, v), reverse=True):
-        if lifecycle.failure(store, spec.name, version) is not None:
+def _release(job: Job, staged: Path, *, force: bool) -> Dict[str, Any]:
+    """Build in ``staged`` and publish, from copies of the spec's files."""
+    began = time.monotonic()
+    work = staged / "work"
+    work.mkdir()
+    copies = sources.Copies(job.spec, work / "sources")
+    job = Job(copies.spec, job.store, job.engine, job.identity, job.allow_untrained)
+    try:
+        hashes = sources.hashes(job.spec)
+        export = exports.get(job.spec, job.store, work, hashes, allow_untrained=job.allow_untrained)
+        onnx_model.check(export.onnx, job.spec, job.engine.max_opset)
+        print_ = job.fingerprint(
+            hashes, export.onnx, hashing.of_path(export.onnx), hashing.of_path(export.golden), export.weights
+        )
+        if not force:  # exported anew, and the same came out
+            done = _published(job, hashes, print_)
+            if done is not None:
+                shutil.rmtree(staged)
+                return done
+        version = job.store.next_version(job.spec.name)
+        facts = _make(job, export, staged / "release", work, version, began)
+    except BuilderError as e:
+        copies.named(e)
+        raise
+    return _publish(job, staged, version, print_, hashes, facts)
+
+
+def _publish(
+    job: Job, staged: Path, version: int, print_: str, hashes: Dict[str, str], facts: Dict[str, Any]
+) -> Dict[str, Any]:
+    model, release = job.spec.name, staged / "release"
+    data = manifest.make(
+        job.spec,
+        version=version,
+        created=now(),
+        fingerprint=print_,
+        export=manifest.export_key(job.spec, hashes),
+        files={
+            path.relative_to(release).as_posix(): hashing.of_path(path)
+            for path in sorted(release.rglob("*"))
+            if path.is_file()
+        },
+        hashes=hashes,
+        ngc_tag=os.environ.get("NGC_TAG") or None,
+        **facts,
+    )
+    (release / layout.MANIFEST).write_text(json.dumps(data, indent=2) + "\n", "utf-8")
+    job.store.publish(release, model, version)
+    job.store.audit("publish", model=model, version=version, fingerprint=print_)
+    shutil.rmtree(staged)
+    progress.say(f"{model}: release {version} is published")
+    return _row(job, version, "built", data)
+
+
+def _row(job: Job, version: int, action: str, data: Dict[str, Any]) -> Dict[str, Any]:
+    live = job.store.live(job.spec.name)
+    return {"model": job.spec.name, "version": version, "action": action, "live": live, "manifest": data}
+
+
+def _published(job: Job, hashes: Dict[str, str], print_: Optional[str] = None) -> Optional[Dict[str, Any]]:
+    """The release that is what this job would make, live or not (a build killed before its flip, or a spec
+    set back to what it was): nothing needs to be built for it.
+
+    Without ``print_``, a release is recognized by what it was exported from; nothing is exported for that.
+    """
+    spec, store = job.spec, job.store
+    releases = ModelReleases(store, spec.name)
+    now_live = releases.live
+    for version in sorted(releases.versions, key=lambda v: (v == now_live, v), reverse=True):
+        try:
+            data = store.manifest(spec.name, version)
+        except BuilderError as e:
+            progress.say(f"{spec.name}: release {version} is damaged: {e.found}")
             continue
-        if store.damage(spec.name, version):
-            progress.say(f"{spec.name}: release {version} is damaged: {store.damage(spec.name, version)}")
+        same = data.get("fingerprint") == print_ if print_ else _made_of(job, hashes, data)
+        if not same or releases.failure(version) is not None:
             continue
-        data = store.manifest(spec.name, version)
-        if data.get("fingerprint") != print_:
+        damage = store.damage(spec.name, version)
+        if damage:
+            progress.say(f"{spec.name}: release {version} is damaged: {damage}")
             continue
-        if _makeshift(spec, data["weights"]) and not allow_untrained:
+        if _makeshift(spec, data["weights"]) and not job.allow_untrained:
             progress.say(f"{spec.name}: release {version} will not do: {data['weights']['description']}")
             continue
         _warn(spec, data["weights"])
-        previous = now_live
-        if version == now_live or activate == "no":
+        if version == now_live:
             progress.say(f"{spec.name}: nothing changed since release {version}; nothing is built")
-            action = "unchanged"
         else:
-            progress.say(f"{spec.name}: release {version} is this very build; it goes live again")
-            previous = _activate(store, spec.name, version, activate)
-            action = "reactivated"
-        return {
-            "model": spec.name, "version": version, "action": action, "previous": previous, "manifest": data,
-        }  # fmt: skip
+            progress.say(f"{spec.name}: release {version} is this very build; nothing is built")
+        return _row(job, version, "unchanged", data)
     return None
+
+
+def _made_of(job: Job, hashes: Dict[str, str], data: Dict[str, Any]) -> bool:
+    """Whether a release was exported from these very files, and would be made again just as it is."""
+    if data.get("export") != manifest.export_key(job.spec, hashes):
+        return False
+    try:
+        version, files = int(data["version"]), data["files"]
+        onnx = job.store.folder(job.spec.name, version) / layout.ONNX
+        again = job.fingerprint(hashes, onnx, files[layout.ONNX], files[layout.GOLDEN], data["weights"])
+    except (BuilderError, OSError, KeyError, TypeError, ValueError):
+        return False  # its ONNX file, say, cannot be read
+    return bool(again == data["fingerprint"])
 
 
 def _makeshift(spec: Spec, weights: Dict[str, Any]) -> bool:
@@ -170,40 +266,35 @@ def _warn(spec: Spec, weights: Dict[str, Any]) -> None:
         progress.say(f"{spec.name}: WARNING: weights are {weights['description']}")
 
 
-def _make(
-    spec: Spec,
-    store: Store,
-    engine: Engine,
-    release: Path,
-    work: Path,
-    version: int,
-    hashes: Dict[str, str],
-    *,
-    allow_untrained: bool,
-) -> Dict[str, Any]:
+def _make(job: Job, export: Export, release: Path, work: Path, version: int, began: float) -> Dict[str, Any]:
     """Fill the release folder; returns what the manifest says of it."""
-    seconds: Dict[str, float] = {}
-    began = time.monotonic()
-    onnx, samples, weights = source(spec, store, hashes, allow_untrained=allow_untrained)
-    onnx_model.check(onnx, spec, engine.max_opset)
-    inputs, outputs = golden.load(samples, spec)
-    _warn(spec, weights)
-    seconds["export"] = time.monotonic() - began
+    spec, engine = job.spec, job.engine
+    gpu = job.identity["gpu"]
+    progress.say(
+        f"{spec.name}: building release {version} ({job.identity['name']} {job.identity['version']}, "
+        f"{gpu['name'] if gpu else 'CPU'})"
+    )
+    (release / "model" / str(version)).mkdir(parents=True)
+    inputs, outputs = golden.load(export.golden, spec)
+    _warn(spec, export.weights)
+    seconds = {"export": time.monotonic() - began}
     model = release / "model"
     file = model / str(version) / engine.filename
     with progress.step(f"{spec.name}: {engine.name} engine"):
-        built = engine.build(spec, onnx, file, work)
+        built = engine.build(spec, export.onnx, file, work)
     seconds["engine"] = built.seconds
-    began = time.monotonic()
+    verifying = time.monotonic()
     with progress.step(f"{spec.name}: parity at batch {', '.join(map(str, spec.batch.sizes()))}"):
         figures = parity.verify(spec, engine, file, inputs, outputs, work)
-    seconds["verify"] = time.monotonic() - began
-    (model / "config.pbtxt").write_text(config_pbtxt(spec, engine, weights, version), "utf-8")
+    seconds["verify"] = time.monotonic() - verifying
+    (model / "config.pbtxt").write_text(config_pbtxt(spec, engine, export.weights, version), "utf-8")
     for output in spec.outputs:
         if output.labels is not None:
             shutil.copyfile(output.labels, model / labels_name(spec, output.name))
-    for path, name in ((onnx, layout.ONNX), (samples, layout.GOLDEN), (work / LOG, LOG)):
+    kept: List[Any] = [(export.onnx, layout.ONNX), (export.golden, layout.GOLDEN), (work / LOG, LOG)]
+    for path, name in kept:
         shutil.copyfile(path, release / name)
+    seconds["all"] = time.monotonic() - began
     return {
         "engine": {
             **built.identity,
@@ -212,57 +303,7 @@ def _make(
             "sha256": hashing.of_path(file),
             "argv": built.argv,
         },
-        "weights": weights,
+        "weights": export.weights,
         "parity": figures,
         "seconds": seconds,
     }
-
-
-def source(
-    spec: Spec, store: Store, hashes: Dict[str, str], *, allow_untrained: bool
-) -> Tuple[Path, Path, Dict[str, Any]]:
-    """The ONNX file, the golden samples and the weights' provenance: given, cached, or exported now."""
-    if spec.source.kind == "onnx":
-        assert spec.source.path is not None
-        assert spec.source.golden is not None
-        weights = onnx_model.get_weights(spec.source.path) or {
-            "kind": "unknown",
-            "untrained": False,
-            "description": f"as in {spec.source.name}, which does not say where they come from",
-        }
-        return spec.source.path, spec.source.golden, weights
-    key = manifest.export_key(spec, hashes)
-    cached = store.cache / f"{spec.name}-{key[:16]}"
-    if not _intact(cached):
-        fresh = store.cache / f".{cached.name}-{os.getpid()}"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir()
-        # Keras reports its downloads on standard output, where our caller's JSON goes.
-        with progress.step(f"{spec.name}: TensorFlow to ONNX"), contextlib.redirect_stdout(sys.stderr):
-            weights = tensorflow.export(spec, fresh, allow_untrained=allow_untrained)
-        sums = {n: hashing.of_path(fresh / n) for n in (layout.ONNX, layout.GOLDEN)}
-        (fresh / "export.json").write_text(json.dumps({"weights": weights, "sha256": sums}), "utf-8")
-        if weights["kind"] != (spec.source.weights.kind if spec.source.weights else "file"):
-            # Not what was asked for, so not what is found next time: the download may work by then.
-            cached = cached.with_name(f"{cached.name}-untrained")
-        shutil.rmtree(cached, ignore_errors=True)
-        fresh.rename(cached)
-        _forget_old_exports(store, spec.name)
-    data = json.loads((cached / "export.json").read_text("utf-8"))
-    return cached / layout.ONNX, cached / layout.GOLDEN, data["weights"]
-
-
-def _intact(folder: Path) -> bool:
-    try:
-        sums = json.loads((folder / "export.json").read_text("utf-8"))["sha256"]
-        return all(hashing.of_path(folder / name) == value for name, value in sums.items())
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def _forget_old_exports(store: Store, model: str) -> None:
-    for left in store.cache.glob(f".{model}-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    mine = [p for p in store.cache.iterdir() if p.name.startswith(f"{model}-")]
-    for old in sorted(mine, key=lambda p: p.stat().st_mtime, reverse=True)[_KEEP_EXPORTS:]:
-        shutil.rmtree(old, ignore_errors=True)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from builder import hashing
-from builder.errors import SourceError
 from builder.release.model_config import labels_name
 from builder.spec.model import Input, Spec
+from models_volume.manifest import SCHEMA
 
+# Raise it when the exporter writes another ONNX file or other golden samples for the same spec: releases and
+# exports made before are then made anew. A comment, or a fix that changes no result, leaves it.
+EXPORTER = 1
 # Of the environment, what shapes an exported model.
 _TOOLS = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "numpy")
 
@@ -32,66 +34,51 @@ def tools() -> Dict[str, str]:
     return found
 
 
-def source_hashes(spec: Spec) -> Dict[str, str]:
-    """SHA-256 of every file the spec names; raises SourceError where the spec's own hash differs."""
-    weights = spec.source.weights
-    named = {
-        "model": (spec.source.path, spec.source.sha256),
-        "golden": (spec.source.golden, None),
-        "weights": (weights.path if weights else None, weights.sha256 if weights else None),
-    }
-    for i in spec.inputs:
-        named[f"samples of {i.name}"] = (i.samples.path, None)
-    for o in spec.outputs:
-        named[f"labels of {o.name}"] = (o.labels, None)
-    hashes = {}
-    for what, (path, wanted) in named.items():
-        if path is None:
-            continue
-        hashes[what] = hashing.of_path(path)
-        if wanted is not None and hashes[what] != wanted:
-            raise SourceError(
-                f"{spec.file}: {path} has sha256 {hashes[what]}",
-                expected=f"sha256 {wanted}",
-                remedy="restore the file the spec means, or write the new hash into the spec",
-            )
-    return hashes
-
-
 def export_key(spec: Spec, hashes: Dict[str, str]) -> str:
-    """A hash of all that shapes the exported ONNX and its golden samples."""
+    """A hash of all that shapes the model's ONNX file and its golden samples: part of the spec, the files it
+    names, and the versions of what exports, where there is something to export."""
     data = spec.as_json()
     shaping = {k: data[k] for k in ("source", "inputs", "outputs", "opset", "parity")}
     shaping["parity"] = {k: data["parity"][k] for k in ("samples", "seed")}
-    return hashing.of_json({"spec": shaping, "hashes": hashes, "tools": tools(), "code": _code("export")})
-
-
-def fingerprint(spec: Spec, hashes: Dict[str, str], engine: Dict[str, Any]) -> str:
-    """A hash of everything a release depends on: the same fingerprint needs no new build."""
     used = tools() if spec.source.kind != "onnx" else {}
-    return hashing.of_json(
-        {"spec": spec.as_json(), "hashes": hashes, "engine": engine, "tools": used, "code": _code("build")}
-    )
+    return hashing.of_json({"spec": shaping, "hashes": hashes, "tools": used, "exporter": EXPORTER})
 
 
-def _code(what: str) -> str:
-    """A hash of our own code that decides the result, so that a fix in it reaches the next ``up``."""
-    here = Path(__file__).parents[2]
-    files = {
-        "export": ["builder/export", "models_volume/preprocessing.py"],
-        "build": [
-            "builder/export",
-            "builder/engine",
-            "builder/release/model_config.py",
-            "models_volume/preprocessing.py",
-        ],
-    }[what]
-    parts = {}
-    for name in files:
-        path = here / name
-        sources = sorted(path.glob("*.py")) if path.is_dir() else [path]
-        parts.update({s.name: hashing.of_path(s) for s in sources})
-    return hashing.of_json(parts)
+def fingerprint(
+    spec: Spec,
+    hashes: Dict[str, str],
+    engine: Dict[str, Any],
+    *,
+    onnx: str,
+    golden: str,
+    recipe: List[str],
+    config: str,
+) -> str:
+    """A hash of what a release is made of: the same fingerprint needs no new build.
+
+    Neither our own source code nor the driver is in it: they change, and the engine stays the same.
+
+    Args:
+        hashes: of the files that the spec names.
+        engine: the engine's identity, of which name, version and kind of GPU count.
+        onnx, golden: sha256 of the model and of its golden samples.
+        recipe: the command that makes the engine, with neutral file names.
+        config: Triton's configuration of it, with a neutral version.
+    """
+    data = spec.as_json()
+    del data["description"]
+    gpu = engine.get("gpu") or {}
+    made_of = {
+        "spec": data,
+        "labels": {what: value for what, value in hashes.items() if what.startswith("labels")},
+        "onnx": onnx,
+        "golden": golden,
+        "recipe": recipe,
+        "config": config,
+        "engine": {"name": engine["name"], "version": engine["version"]},
+        "gpu": {key: gpu.get(key) for key in ("name", "compute_capability")},
+    }
+    return hashing.of_json(made_of)
 
 
 def contract(spec: Spec) -> Dict[str, Any]:
@@ -145,6 +132,8 @@ def make(
     version: int,
     created: str,
     fingerprint: str,
+    export: str,
+    files: Dict[str, str],
     engine: Dict[str, Any],
     hashes: Dict[str, str],
     weights: Dict[str, Any],
@@ -152,13 +141,21 @@ def make(
     seconds: Dict[str, float],
     ngc_tag: Optional[str],
 ) -> Dict[str, Any]:
-    """The manifest as data; ``engine`` holds its identity, file, bytes, sha256 and the exact argv."""
+    """The manifest as data.
+
+    Args:
+        export: the ``export_key``.
+        files: the sha256 of every file of the release but this one.
+        engine: its identity, file, bytes, sha256 and the exact argv.
+    """
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "model": spec.name,
         "version": version,
         "created": created,
         "fingerprint": fingerprint,
+        "export": export,
+        "files": files,
         "contract": contract(spec),
         "weights": weights,
         "engine": engine,

@@ -17,7 +17,7 @@ import socket
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, TextIO
 
 from builder import hashing
 from builder.errors import LockedError, ReleaseError
@@ -38,14 +38,18 @@ class Store:
 
     Args:
         root: its folder; made, with what belongs in it, when missing.
+        make: False leaves the volume as it is, for reading and for going back, which need neither space
+            nor permission for anything else.
 
     Raises:
         ReleaseError: it cannot be made or written.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, make: bool = True) -> None:
         self.root = root.resolve()
         self.volume = layout.Volume(self.root)
+        if not make:
+            return
         try:
             for name in layout.FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
@@ -63,35 +67,52 @@ class Store:
         return self.volume.cache
 
     @contextlib.contextmanager
-    def lock(self, what: str) -> Iterator[None]:
+    def lock(self, what: str, *, needed: bool = True) -> Iterator[None]:
         """Hold the volume's lock: one change at a time.
 
         It is the kernel's lock on an open file, so it ends with its holder, however that one dies.
 
+        Args:
+            needed: False goes on without it where its file cannot be opened: a full disk or a folder that
+                may not be written must not keep anybody from going back.
+
         Raises:
             LockedError: someone else holds it; the message names them.
         """
-        with (self.root / "lock" / "change").open("a+", encoding="utf-8") as f:
-            try:
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as e:
-                f.seek(0)
-                holder = f.read().strip() or "somebody who has not said who they are"
-                raise LockedError(
-                    f"{self.root}: another change is under way: {holder}",
-                    remedy="wait for it to end, and run this again",
-                ) from e
-            f.truncate(0)
-            f.write(f"{what} by {_user()}@{socket.gethostname()} process {os.getpid()} since {now()}\n")
-            f.flush()
+        try:
+            f = (self.root / "lock" / "change").open("a+", encoding="utf-8")
+        except OSError:
+            if needed:
+                raise
+            yield
+            return
+        with contextlib.closing(f):
+            self._take(f, what)
             try:
                 yield
             finally:
-                f.truncate(0)
+                with contextlib.suppress(OSError):
+                    f.truncate(0)
+
+    def _take(self, f: TextIO, what: str) -> None:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            f.seek(0)
+            holder = f.read().strip() or "somebody who has not said who they are"
+            raise LockedError(
+                f"{self.root}: another change is under way: {holder}",
+                remedy="wait for it to end, and run this again",
+            ) from e
+        # Who holds it is a courtesy to the others. Unbuffered: nothing is left to fail when it is closed.
+        line = f"{what} by {_user()}@{socket.gethostname()} process {os.getpid()} since {now()}\n"
+        with contextlib.suppress(OSError):
+            os.ftruncate(f.fileno(), 0)
+            os.write(f.fileno(), line.encode())
 
     def stage(self, model: str) -> Path:
         """A new empty staging folder; under the lock, since it first removes what dead builds left."""
-        staging = self.root / "staging"
+        staging = self.volume.staging
         for left in staging.iterdir():
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left)
@@ -103,14 +124,13 @@ class Store:
 
     def next_version(self, model: str) -> int:
         """One more than the largest number ever used for this model, pruned ones included."""
-        folder = self.root / "releases" / model
-        counter = folder / _COUNTER
-        last = int(counter.read_text("ascii")) if counter.exists() else 0
-        return max([last, *self.versions(model)]) + 1
+        counter = self.volume.of_model(model) / _COUNTER
+        text = counter.read_text("ascii") if counter.exists() else ""
+        return max([int(text) if text.strip().isdigit() else 0, *self.versions(model)]) + 1
 
     def publish(self, staged: Path, model: str, version: int) -> Path:
         """Make ``staged`` release ``version``: fsync all of it, then one rename. Not live yet."""
-        folder = self.root / "releases" / model
+        folder = self.volume.of_model(model)
         folder.mkdir(exist_ok=True)
         # First, so that the number stays used even if this release is pruned one day.
         _replace_text(folder / _COUNTER, str(version))
@@ -137,38 +157,94 @@ class Store:
         damage = self.damage(model, version)
         if damage:
             raise ReleaseError(f"{model} release {version} is damaged: {damage}", remedy="build it again")
+        self.flip(model, version)
+
+    def flip(self, model: str, version: int) -> None:
+        """Make a release live that is there and whole; an OSError may come before the flip or after it."""
         before = self.live(model)
-        self._freshen(model, version)
-        link = self.root / "repository" / model
+        self._freshen(model, version, self._newest(model))
         # Not in the repository: Triton takes every entry there for a model.
-        fresh = self.root / "staging" / f".link-{model}-{os.getpid()}"
+        fresh = self._new_link(model, version)
+        # Before the flip: on a full disk this fails, and nothing has changed yet.
+        self.audit("activate", model=model, version=version, previous=before)
+        fresh.replace(self.volume.link(model))
+        _fsync(self.volume.repository)
+
+    def prepare_back(self, model: str, version: int) -> None:
+        """Lay the link for ``back`` beside the releases, so that going back needs no new file."""
+        ready = self._ready_link(model)
+        with contextlib.suppress(FileNotFoundError):
+            ready.unlink()
+        ready.symlink_to(layout.link_target(model, version))
+        _fsync(ready.parent)
+
+    def forget_back(self, model: str) -> None:
+        """Remove the link that ``prepare_back`` laid, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._ready_link(model).unlink()
+
+    def back(self, model: str, version: Optional[int]) -> List[str]:
+        """Make an older release live whatever else is wrong: the flip first, everything else after it.
+
+        Needs no space where ``prepare_back`` was called; the release's files are not looked at. ``version``
+        None takes the model off the server.
+
+        Returns:
+            What went wrong after the flip, a line each.
+
+        Raises:
+            OSError: no rename is possible; nothing has changed.
+        """
+        newest = None
+        with contextlib.suppress(OSError):
+            newest = self._newest(model)  # while the bad release is still behind the link
+        link = self.volume.link(model)
+        if version is None:
+            with contextlib.suppress(FileNotFoundError):
+                link.unlink()
+        else:
+            try:
+                self._back_link(model, version).replace(link)
+            except OSError:
+                self._new_link(model, version).replace(link)
+        problems = attempt(f"{self.volume.repository} may not be on disk yet", _fsync, self.volume.repository)
+        if version is not None:
+            problems += attempt(
+                f"release {version} could not be made newer: Triton may not see it before a restart",
+                self._freshen, model, version, newest,
+            )  # fmt: skip
+        return problems
+
+    def _back_link(self, model: str, version: int) -> Path:
+        """A link to the release, ready to be renamed: the one laid in advance, or a new one."""
+        ready = self._ready_link(model)
+        with contextlib.suppress(OSError):
+            if self.volume.names(ready) == version:
+                return ready
+        return self._new_link(model, version)
+
+    def _ready_link(self, model: str) -> Path:
+        return self.volume.of_model(model) / layout.BACK
+
+    def _new_link(self, model: str, version: int) -> Path:
+        fresh = self.volume.staging / f".link-{model}-{os.getpid()}"
         with contextlib.suppress(FileNotFoundError):
             fresh.unlink()
         fresh.symlink_to(layout.link_target(model, version))
-        # Before the flip: on a full disk this fails, and nothing has changed yet.
-        self.audit("activate", model=model, version=version, previous=before)
-        fresh.replace(link)
-        _fsync(link.parent)
+        return fresh
 
-    def _freshen(self, model: str, version: int) -> None:
+    def _newest(self, model: str) -> Optional[int]:
+        """The newest mtime (ns) under the live release of a model; None without one."""
+        live = self.volume.link(model)
+        return max(p.stat().st_mtime_ns for p in [live, *live.rglob("*")]) if live.exists() else None
+
+    def _freshen(self, model: str, version: int, newest: Optional[int]) -> None:
         """Triton reloads only when the newest mtime under the model's folder grew: an older release, or
         one restored by `cp -a`, must become newer than the live one, even if that lies in the future."""
-        stamp = time.time_ns()
-        live = self.root / "repository" / model
-        if live.exists():
-            newest = max(p.stat().st_mtime_ns for p in [live, *live.rglob("*")])
-            stamp = max(stamp, newest + 1_000_000)
-        folder = self.root / "releases" / model / str(version) / "model"
+        stamp = max(time.time_ns(), 0 if newest is None else newest + 1_000_000)
+        folder = self.folder(model, version) / "model"
         for path in [*folder.rglob("*"), folder]:
             os.utime(path, ns=(stamp, stamp))
-
-    def deactivate(self, model: str) -> None:
-        """Take a model off the server: its link goes, its releases stay."""
-        before = self.live(model)
-        with contextlib.suppress(FileNotFoundError):
-            (self.root / "repository" / model).unlink()
-        _fsync(self.root / "repository")
-        self.audit("deactivate", model=model, previous=before)
 
     def live(self, model: str) -> Optional[int]:
         """The live release's number; None when there is none."""
@@ -197,7 +273,7 @@ class Store:
         """A JSON file of ours; None where it is missing or was cut short."""
         try:
             return json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 
     def write_json(self, path: Path, data: Any) -> None:
@@ -206,15 +282,16 @@ class Store:
 
     def damage(self, model: str, version: int) -> str:
         """What is wrong with a release's files, measured against its manifest; empty when nothing is."""
+        folder = self.folder(model, version)
         try:
-            engine = self.manifest(model, version)["engine"]
-            path = self.volume.engine(model, version, engine["file"])
-            if hashing.of_path(path) != engine["sha256"]:
-                return f"{path} does not have the sha256 of its manifest"
-            for name in (layout.CONFIG, layout.GOLDEN):
-                if not (self.folder(model, version) / name).is_file():
+            wanted = manifests.files(self.manifest(model, version))
+            for name in {**wanted, layout.CONFIG: "", layout.GOLDEN: ""}:
+                if not (folder / name).is_file():
                     return f"{name} is missing"
-        except (ReleaseError, OSError, KeyError, TypeError) as e:
+            for name, value in wanted.items():
+                if hashing.of_path(folder / name) != value:
+                    return f"{folder / name} does not have the sha256 of its manifest"
+        except (ReleaseError, OSError, KeyError, TypeError, ValueError, AttributeError) as e:
             return str(e).splitlines()[0]
         return ""
 
@@ -225,6 +302,15 @@ class Store:
             f.write(line + "\n")
             f.flush()
             os.fsync(f.fileno())
+
+
+def attempt(what: str, act: Callable[..., None], *args: Any, **kwargs: Any) -> List[str]:
+    """Do what can be done: the failure as a line, none when there was none."""
+    try:
+        act(*args, **kwargs)
+    except (OSError, ReleaseError) as e:
+        return [f"{what}: {e}"]
+    return []
 
 
 def _user() -> str:

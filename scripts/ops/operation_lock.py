@@ -39,12 +39,15 @@ def held(settings: Settings, what: str) -> Iterator[None]:
             raise OpsError(
                 f"another operation is under way: {holder}", remedy="wait for it to end, and run this again"
             )
-        f.truncate(0)
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        f.write(f"{what} by {_user()}, process {os.getpid()}, since {since}\n")
-        f.flush()
+        line = f"{what} by {_user()}, process {os.getpid()}, since {since}\n"
+        # A courtesy to the others, which a full disk may refuse. Unbuffered: nothing is left to fail later.
+        with contextlib.suppress(OSError):
+            os.ftruncate(f.fileno(), 0)
+            os.write(f.fileno(), line.encode())
         yield
-        f.truncate(0)
+        with contextlib.suppress(OSError):
+            os.ftruncate(f.fileno(), 0)
 
 
 def _take(f: TextIO) -> Optional[str]:

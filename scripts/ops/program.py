@@ -18,7 +18,7 @@ from ops import arguments, console
 from ops.errors import OpsError
 
 VERBS = (
-    "up", "down", "redeploy", "rollback", "releases", "prune", "status", "doctor",
+    "up", "down", "redeploy", "rollback", "retire", "releases", "prune", "status", "doctor",
     "classify", "latency", "bench", "test",
 )  # fmt: skip
 

@@ -76,7 +76,7 @@ def test_down_keeps_the_volume_and_up_serves_it_again_at_once(stack: Project) ->
 def kill_builder(stack: Project, at: str, *args: str) -> str:
     """Start a build, `docker kill` it once it says ``at``; what it had said."""
     name = f"{stack.name}-killed"
-    argv = ["docker", "compose", "run", "-T", "--no-deps", "--name", name, "builder", "build", *args]
+    argv = ["docker", "compose", "run", "-T", "--no-deps", "--name", name, "builder", "deploy", *args]
     said = []
     with subprocess.Popen(
         [*argv, "--allow-untrained"], cwd=ROOT, env=stack.env, stderr=subprocess.PIPE, text=True
@@ -129,6 +129,6 @@ def test_up_after_the_kills_just_works(stack: Project) -> None:
     assert stack.exit_code("client") == 0, stack.logs("client")
     staging = "import os; print(os.listdir('/models/staging'))"
     left = must(stack.inside("builder", staging)).strip()
-    must(stack.compose("run", "--rm", "-T", "--no-deps", "builder", "build", "specs/scale.yaml"))
+    must(stack.compose("run", "--rm", "-T", "--no-deps", "builder", "deploy", "specs/scale.yaml"))
     swept = must(stack.inside("builder", staging)).strip()
     assert swept == "[]", f"left by the killed builds: {left}; still there after the next build: {swept}"

@@ -25,7 +25,7 @@ import hashlib, json, pathlib
 release = pathlib.Path("/models/releases/scale/2")
 (release / "model/2/model.onnx").write_bytes(b"")
 manifest = json.loads((release / "manifest.json").read_text())
-manifest["engine"]["sha256"] = hashlib.sha256(b"").hexdigest()
+manifest["files"]["model/2/model.onnx"] = hashlib.sha256(b"").hexdigest()
 (release / "manifest.json").write_text(json.dumps(manifest))
 """
 
@@ -163,9 +163,9 @@ def test_a_server_restarted_on_a_bad_pending_release_serves_the_last_good_one(de
     bad = deployment.spec(2)
     mount = ["--volume", f"{bad.parent}:/bad:ro"]
     run = ["run", "--rm", "--no-deps", "-T"]
-    must(project.compose(*run, *mount, "builder", "build", "/bad/scale.yaml", "--activate", "no"))
+    must(project.compose(*run, *mount, "builder", "build", "/bad/scale.yaml"))
     must(project.inside("builder", SPOIL))
-    must(project.compose(*run, "builder", "publish", "scale", "2", "--pending"))
+    must(project.compose(*run, "builder", "activate", "scale", "2", "--pending"))
     must(docker("restart", "--time", "45", project.container("triton")))
     done = project.script("up", "--runtime", "docker", "--device", "cpu", "--model", good)
     assert deployment.live() == 1, done.stderr

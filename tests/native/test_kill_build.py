@@ -20,7 +20,7 @@ ROUNDS = 20
 
 def builder(models: Path, *args: str | Path) -> list[str]:
     python = VENVS / "tests" / "bin" / "python3"
-    return [str(python), "-m", "builder", "build", *map(str, args), "--models-dir", str(models),
+    return [str(python), "-m", "builder", "deploy", *map(str, args), "--models-dir", str(models),
             "--engine", "onnxruntime", "--json"]  # fmt: skip
 
 

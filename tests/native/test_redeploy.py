@@ -72,7 +72,7 @@ def loads(stack: Stack, clients: int = 4) -> Load:
 def unproven(stack: Stack, spec: Path) -> Path:
     """Build the spec's release without making it live, for a test to spoil; its folder."""
     done = subprocess.run(
-        [*BUILDER, "build", spec, "--activate", "no", "--engine", "onnxruntime", "--json"],
+        [*BUILDER, "build", spec, "--engine", "onnxruntime", "--json"],
         cwd=ROOT, env=stack.env, capture_output=True, text=True, check=True,
     )  # fmt: skip
     version = json.loads(done.stdout)[0]["version"]
@@ -84,7 +84,7 @@ def spoil(release: Path, data: bytes) -> None:
     engine = release / "model" / release.name / "model.onnx"
     engine.write_bytes(data)
     manifest = json.loads((release / "manifest.json").read_text())
-    manifest["engine"]["sha256"] = hashlib.sha256(data).hexdigest()
+    manifest["files"][f"model/{release.name}/model.onnx"] = hashlib.sha256(data).hexdigest()
     (release / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -100,6 +100,9 @@ def with_backend(stack: Stack, release: Path, code: str) -> None:
     config = release / "model" / "config.pbtxt"
     text = config.read_text().replace('backend: "onnxruntime"', 'backend: "misbehaving"')
     config.write_text(re.sub(r"model_warmup \{.*?\n\}\n", "", text, flags=re.DOTALL))
+    manifest = json.loads((release / "manifest.json").read_text())
+    manifest["files"]["model/config.pbtxt"] = hashlib.sha256(config.read_bytes()).hexdigest()
+    (release / "manifest.json").write_text(json.dumps(manifest))
 
 
 def assert_went_back(stack: Stack, done: subprocess.CompletedProcess[str], words: str) -> None:
@@ -137,9 +140,9 @@ def test_redeploy_rollback_and_force(stack: Stack, tmp_path: Path) -> None:
     assert (done.returncode, live(stack)) == (0, 3), done.stderr
     done = stack.run("rollback")
     assert (done.returncode, live(stack)) == (0, 2), done.stderr
-    done = stack.run("rollback", "--to", "1")
+    done = stack.run("rollback")
     assert (done.returncode, live(stack)) == (0, 1), done.stderr
-    assert states(stack) == {1: "live", 2: "previous", 3: "kept"}
+    assert states(stack) == {1: "live", 2: "rolled back", 3: "rolled back"}
     events = [json.loads(line) for line in (stack.models_dir / "audit.log").read_text().splitlines()]
     assert [e["version"] for e in events if e["event"] == "confirm"] == [1, 2, 3, 2, 1]
 
@@ -377,7 +380,7 @@ def test_what_a_killed_redeploy_left_pending_is_settled_by_the_next(stack: Stack
 
 def publish(stack: Stack, version: int) -> None:
     subprocess.run(
-        [*BUILDER, "publish", "scale", str(version), "--pending"],
+        [*BUILDER, "activate", "scale", str(version), "--pending"],
         cwd=ROOT, env=stack.env, capture_output=True, check=True,
     )  # fmt: skip
 
@@ -430,7 +433,7 @@ def test_rollback_to_what_is_not_there_touches_nothing(stack: Stack, tmp_path: P
     stack.up(write_scale(tmp_path / "1"))
     done = stack.run("rollback")
     assert done.returncode == 1
-    assert "no release before the live one" in first_error(done)
+    assert "no proven release below the live one" in first_error(done)
     for n in (2, 3, 4):
         assert redeploy(stack, write_scale(tmp_path / str(n), factor=n + 1)).returncode == 0
     done = stack.run("prune", "--keep", "1")

@@ -25,7 +25,7 @@ def test_requests_in_flight_are_answered(tmp_path: Path) -> None:
     spec = write_lookup(tmp_path / "spec")
     spec.write_text(spec.read_text().replace("max_queue_delay_us: 300000", "max_queue_delay_us: 3000000"))
     subprocess.run(
-        [VENVS / "tests/bin/python3", "-m", "builder", "build", spec, "--engine", "onnxruntime"],
+        [VENVS / "tests/bin/python3", "-m", "builder", "deploy", spec, "--engine", "onnxruntime"],
         cwd=ROOT, env=stack.env, check=True, capture_output=True,
     )  # fmt: skip
     env = {

@@ -52,7 +52,7 @@ class Stack:
 
     def run(self, script: str, *args: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run ``./scripts/<script>`` and return what it did; never raises for an exit code."""
-        if script in ("doctor", "down", "prune", "redeploy", "releases", "rollback", "status"):
+        if script in ("doctor", "down", "prune", "redeploy", "releases", "retire", "rollback", "status"):
             args = ("--runtime", "native", *args)  # whatever a Docker Engine on this machine may be doing
         return subprocess.run(
             [str(ROOT / "scripts" / script), *map(str, args)],

@@ -89,7 +89,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     store = Store(folder / "models")
     spec = write_scale(folder, weights="untrained")
-    build.build(spec, store, "onnxruntime", allow_untrained=False, force=False, activate="now")
+    build.deploy(spec, store, "onnxruntime", allow_untrained=False, force=False)
     return store.root
 
 

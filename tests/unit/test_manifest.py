@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from support.models import write_scale
 from support.stack import ROOT
 
-from builder.release import manifest
+from builder.release import manifest, sources
 from builder.spec import loader
 
 Write = Callable[..., Path]
 CPU = {"name": "onnxruntime", "version": "1.0", "gpu": None}
 
 
-def fingerprint(file: Path, engine: dict[str, Any] = CPU) -> str:
+def fingerprint(
+    file: Path, engine: dict[str, Any] = CPU, recipe: tuple[str, ...] = (), config: str = "config"
+) -> str:
     s = loader.load(file)
-    return manifest.fingerprint(s, manifest.source_hashes(s), engine)
+    hashes = sources.hashes(s)
+    onnx, golden = hashes["model"], hashes["golden"]
+    return manifest.fingerprint(
+        s, hashes, engine, onnx=onnx, golden=golden, recipe=list(recipe), config=config
+    )
+
+
+def export_key(file: Path) -> str:
+    s = loader.load(file)
+    return manifest.export_key(s, sources.hashes(s))
 
 
 @pytest.fixture
@@ -89,34 +103,47 @@ def test_another_engine_or_gpu_matters(file: Path, engine: dict[str, Any]) -> No
     assert fingerprint(file, engine) != fingerprint(file)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "builder/release/model_config.py",
-        "builder/export/golden.py",
-        "builder/engine/trtexec.py",
-        "models_volume/preprocessing.py",
-    ],
-)
-def test_a_change_of_the_code_that_decides_the_result_matters(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    code = tmp_path / "code"
-    for part in ("builder", "models_volume"):
-        shutil.copytree(ROOT / part, code / part, ignore=shutil.ignore_patterns("__pycache__", "models"))
-    monkeypatch.setattr(manifest, "__file__", str(code / "builder/release/manifest.py"))
+def test_another_driver_or_memory_size_does_not_matter(file: Path) -> None:
+    gpu = {"name": "NVIDIA H200", "compute_capability": "9.0", "driver": "1", "memory_mib": 1}
+    newer = {**gpu, "driver": "2", "memory_mib": None}
+    assert fingerprint(file, {**CPU, "gpu": gpu}) == fingerprint(file, {**CPU, "gpu": newer})
+
+
+@pytest.mark.parametrize("change", [{"recipe": ("trtexec", "--best")}, {"config": "another"}], ids=str)
+def test_a_new_command_or_configuration_matters(file: Path, change: dict[str, Any]) -> None:
+    assert fingerprint(file, **change) != fingerprint(file)
+
+
+def test_the_description_does_not_matter(file: Path, write: Write, document: dict[str, Any]) -> None:
     before = fingerprint(file)
-    with (code / name).open("a") as f:
-        f.write("# a fix\n")
-    assert fingerprint(file) != before
+    assert fingerprint(write({**document, "description": "in other words"})) == before
+
+
+def test_a_comment_in_our_own_code_builds_nothing(tmp_path: Path) -> None:
+    """The builder as it is, and as it is with a comment in every file that has a part in a release."""
+    spec, volume = write_scale(tmp_path / "spec"), tmp_path / "models"
+    actions = []
+    for name in ("before", "after"):
+        code = tmp_path / name
+        for part in ("builder", "models_volume"):
+            shutil.copytree(ROOT / part, code / part, ignore=shutil.ignore_patterns("__pycache__"))
+        if name == "after":
+            for source in code.rglob("*.py"):
+                source.write_text(source.read_text("utf-8") + "# a comment\n", "utf-8")
+        argv = ["build", spec, "--engine", "onnxruntime", "--models-dir", volume, "--json"]
+        done = subprocess.run(
+            [sys.executable, "-m", "builder", *argv], cwd=code, capture_output=True, text=True, check=True
+        )
+        actions.append(json.loads(done.stdout)[0]["action"])
+    assert actions == ["built", "unchanged"]
 
 
 def test_the_versions_of_what_exports_do_not_matter_to_an_exported_model(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = fingerprint(file)
+    before = export_key(file)
     monkeypatch.setattr(manifest, "tools", lambda: {"python": "9.9"})
-    assert fingerprint(file) == before
+    assert export_key(file) == before
 
 
 def test_the_versions_of_what_exports_matter_to_a_model_to_export(
@@ -124,9 +151,9 @@ def test_the_versions_of_what_exports_matter_to_a_model_to_export(
 ) -> None:
     document["source"] = {"application": "ResNet50", "weights": "imagenet"}
     file = write(document)
-    before = fingerprint(file)
+    before = export_key(file)
     monkeypatch.setattr(manifest, "tools", lambda: {"python": "9.9"})
-    assert fingerprint(file) != before
+    assert export_key(file) != before
 
 
 def test_an_export_is_made_anew_for_its_interface_not_for_its_tolerances(
@@ -145,8 +172,8 @@ def test_an_export_is_made_anew_for_its_interface_not_for_its_tolerances(
 def test_no_place_on_this_machine_is_in_the_manifest(file: Path, tmp_path: Path) -> None:
     s = loader.load(file)
     data = manifest.make(
-        s, version=1, created="now", fingerprint="f", engine=CPU, hashes={}, weights={}, parity={},
-        seconds={"all": 1.239}, ngc_tag=None,
+        s, version=1, created="now", fingerprint="f", export="e", files={}, engine=CPU, hashes={}, weights={},
+        parity={}, seconds={"all": 1.239}, ngc_tag=None,
     )  # fmt: skip
     assert str(tmp_path) not in json.dumps(data)
     assert data["seconds"] == {"all": 1.24}

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from support.models import write_lookup, write_scale
 
-from builder import cli
+from builder import cli, hashing
 from builder.errors import EngineError, ExportError, ParityError, SourceError
 from builder.release import build as pipeline
+from builder.release import manifest
 from builder.release.store import Store
-from builder.spec import loader
 
 
 @pytest.fixture
@@ -25,7 +25,13 @@ def store(tmp_path: Path) -> Store:
 
 
 def build(file: Path, store: Store, **options: Any) -> dict[str, Any]:
-    chosen = {"allow_untrained": False, "force": False, "activate": "now", **options}
+    """What a plain `docker compose up` does: build, and make it live."""
+    chosen = {"allow_untrained": False, "force": False, **options}
+    return pipeline.deploy(file, store, "onnxruntime", **chosen)
+
+
+def publish(file: Path, store: Store, **options: Any) -> dict[str, Any]:
+    chosen = {"allow_untrained": False, "force": False, **options}
     return pipeline.build(file, store, "onnxruntime", **chosen)
 
 
@@ -85,7 +91,7 @@ def test_a_spec_set_back_makes_its_release_live_again_without_a_build(store: Sto
 
 def test_a_release_published_only_goes_live_with_the_next_build(store: Store, tmp_path: Path) -> None:
     file = write_scale(tmp_path)
-    build(file, store, activate="no")
+    publish(file, store)
     assert store.live("scale") is None
     assert build(file, store)["action"] == "reactivated"
     assert store.live("scale") == 1
@@ -180,23 +186,24 @@ def test_weights_of_unknown_origin_are_not_called_trained(store: Store, tmp_path
 
 
 def makeshift(document: dict[str, Any], write: Any, store: Store) -> Path:
-    """A spec that asks for ImageNet, and a release of that fingerprint with untrained weights."""
-    from builder import engine, hashing
-    from builder.release import manifest
-
+    """A spec that asks for ImageNet, and a release of it with untrained weights."""
     document["source"] = {"application": "ResNet50", "weights": "imagenet"}
     file: Path = write(document)
-    s = loader.load(file)
+    job = pipeline.Job.of(file, store, "onnxruntime", allow_untrained=True)
     staged = store.stage("m") / "release"
-    plan = staged / "model" / "1" / "model.onnx"
-    plan.parent.mkdir(parents=True)
-    plan.touch()
-    (staged / "model" / "config.pbtxt").touch()
-    (staged / "golden.npz").touch()
+    files = ("model/1/model.onnx", "model/config.pbtxt", "golden.npz", "model.onnx")
+    (staged / "model" / "1").mkdir(parents=True)
+    for name in files:
+        (staged / name).touch()
+    empty = hashing.of_path(staged / "model.onnx")
+    weights = {"kind": "untrained", "untrained": True, "description": "UNTRAINED, seed 0"}
     data = {
-        "fingerprint": manifest.fingerprint(s, {}, engine.create("onnxruntime").identity()),
-        "engine": {"file": "model.onnx", "sha256": hashing.of_path(plan)},
-        "weights": {"kind": "untrained", "untrained": True, "description": "UNTRAINED, seed 0"},
+        "version": 1,
+        "export": manifest.export_key(job.spec, {}),
+        "fingerprint": job.fingerprint({}, staged / "model.onnx", empty, empty, weights),
+        "files": dict.fromkeys(files, empty),
+        "engine": {"file": "model.onnx", "sha256": empty},
+        "weights": weights,
     }
     (staged / "manifest.json").write_text(json.dumps(data))
     store.publish(staged, "m", 1)
@@ -228,7 +235,7 @@ def test_the_command_builds_and_prints_json_alone_on_standard_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write_scale(tmp_path)
-    argv = ("build", file, "--engine", "onnxruntime", "--models-dir", tmp_path / "v", "--json")
+    argv = ("deploy", file, "--engine", "onnxruntime", "--models-dir", tmp_path / "v", "--json")
     assert run(*argv) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)[0]["action"] == "built"
@@ -239,7 +246,7 @@ def test_without_json_nothing_goes_to_standard_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write_scale(tmp_path)
-    assert run("build", file, "--engine", "onnxruntime", "--models-dir", tmp_path / "v") == 0
+    assert run("deploy", file, "--engine", "onnxruntime", "--models-dir", tmp_path / "v") == 0
     assert capsys.readouterr().out == ""
 
 
@@ -247,7 +254,7 @@ def test_a_refusal_is_exit_code_1_with_the_reason_and_no_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = change(write_scale(tmp_path), batch={"max": 0})
-    assert run("build", file, "--engine", "onnxruntime", "--models-dir", tmp_path / "v") == 1
+    assert run("deploy", file, "--engine", "onnxruntime", "--models-dir", tmp_path / "v") == 1
     err = capsys.readouterr().err
     assert err.startswith(f"error: {file}: batch.max: found 0")
     assert "Traceback" not in err
@@ -257,21 +264,21 @@ def test_a_parity_failure_is_exit_code_1_with_the_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = wrong_golden(write_scale(tmp_path))
-    assert run("build", file, "--engine", "onnxruntime", "--models-dir", tmp_path / "v") == 1
+    assert run("deploy", file, "--engine", "onnxruntime", "--models-dir", tmp_path / "v") == 1
     assert "max abs 1" in capsys.readouterr().err
 
 
 def test_the_last_spec_is_refused_before_the_first_is_built(tmp_path: Path) -> None:
     good = write_scale(tmp_path / "a")
     bad = change(write_scale(tmp_path / "b", name="bad"), batch={"max": 0})
-    assert run("build", good, bad, "--engine", "onnxruntime", "--models-dir", tmp_path / "v") == 1
+    assert run("deploy", good, bad, "--engine", "onnxruntime", "--models-dir", tmp_path / "v") == 1
     assert not (tmp_path / "v" / "releases" / "scale").exists()
 
 
 def test_an_unwritable_volume_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "v").touch()
     file = write_scale(tmp_path)
-    assert run("build", file, "--engine", "onnxruntime", "--models-dir", tmp_path / "v") == 1
+    assert run("deploy", file, "--engine", "onnxruntime", "--models-dir", tmp_path / "v") == 1
     assert "cannot be written" in capsys.readouterr().err
 
 
@@ -280,7 +287,7 @@ def test_tensorrt_without_trtexec_is_exit_code_1_with_a_remedy(
 ) -> None:
     monkeypatch.setenv("TRTEXEC", str(tmp_path / "no-trtexec"))
     monkeypatch.setattr("builder.engine.tensorrt._PLACES", ())
-    assert run("build", write_scale(tmp_path), "--engine", "tensorrt", "--models-dir", tmp_path / "v") == 1
+    assert run("deploy", write_scale(tmp_path), "--engine", "tensorrt", "--models-dir", tmp_path / "v") == 1
     err = capsys.readouterr().err
     assert "no-trtexec was not found" in err
     assert "next: " in err
@@ -301,7 +308,7 @@ def test_an_export_is_a_spec_that_builds_elsewhere(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"lookup.yaml", "model.onnx", "golden.npz"}
     there = tmp_path / "elsewhere"
     (tmp_path / "out").rename(there)
-    argv = ("build", there / "lookup.yaml", "--engine", "onnxruntime", "--models-dir", tmp_path / "v")
+    argv = ("deploy", there / "lookup.yaml", "--engine", "onnxruntime", "--models-dir", tmp_path / "v")
     assert run(*argv) == 0
     assert os.readlink(tmp_path / "v" / "repository" / "lookup") == "../releases/lookup/1/model"
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from builder.errors import SourceError, SpecError
-from builder.release import manifest
+from builder.release import sources
 from builder.spec import loader, model
 
 Document = dict[str, Any]
@@ -322,14 +322,14 @@ def test_an_unknown_model_is_refused_with_the_names_there_are() -> None:
 
 def test_the_hash_of_every_named_file_is_taken(document: Document, write: Any, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
-    hashes = manifest.source_hashes(loader.load(write(put(document, "outputs.0.labels", "labels.txt"))))
+    hashes = sources.hashes(loader.load(write(put(document, "outputs.0.labels", "labels.txt"))))
     assert set(hashes) == {"model", "golden", "labels of y"}
 
 
 def test_a_file_with_another_hash_than_the_spec_s_is_refused(document: Document, write: Any) -> None:
     s = loader.load(write(put(document, "source.sha256", "0" * 64)))
     with pytest.raises(SourceError) as error:
-        manifest.source_hashes(s)
+        sources.hashes(s)
     message = str(error.value)
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # sha256 of no bytes
     assert "m.onnx" in message
@@ -342,9 +342,9 @@ def test_the_hash_of_a_folder_sees_a_renamed_file(document: Document, write: Any
     folder.mkdir()
     (folder / "a").write_text("1")
     s = loader.load(write({**document, "source": {"saved_model": "saved"}}))
-    before = manifest.source_hashes(s)["model"]
+    before = sources.hashes(s)["model"]
     (folder / "a").rename(folder / "b")
-    assert manifest.source_hashes(s)["model"] != before
+    assert sources.hashes(s)["model"] != before
 
 
 leaves = st.one_of(

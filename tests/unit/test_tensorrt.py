@@ -38,7 +38,7 @@ def test_tensors_in_another_order_than_the_graph_s_become_a_release(
     monkeypatch.setenv("TRTEXEC", str(tool))
     result = build.build(
         write_ranked(tmp_path / "spec"), Store(tmp_path / "models"), "tensorrt",
-        allow_untrained=False, force=False, activate="no",
+        allow_untrained=False, force=False,
     )  # fmt: skip
     formats = [a for a in result["manifest"]["engine"]["argv"] if "IOFormats" in a]
     assert formats == ["--inputIOFormats=int32:chw,fp16:chw", "--outputIOFormats=int32:chw,fp32:chw"]

@@ -70,7 +70,10 @@ def live(models_dir: Path, only: list[str] | None = None) -> list[Release]:
         ReleaseError: there is none, one of ``only`` is not among them, or a manifest cannot be read.
     """
     volume = Volume(models_dir)
-    found = volume.links()
+    try:
+        found = volume.links()
+    except OSError as e:
+        raise ReleaseError(f"{volume.repository}: cannot be read: {e.strerror}") from e
     if not found:
         raise ReleaseError(
             f"{volume.repository}: no model is live", remedy="run the builder, or ./scripts/up"

@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _row(row: Dict[str, Any]) -> List[str]:
+    if row["state"] == "unreadable":
+        return [row["model"], str(row["version"]), f"unreadable: {row['reason']}", *[""] * 6]
     engine, parity = row["engine"], row["parity"]
     gpu = f" on {engine['gpu']['name']}" if engine.get("gpu") else ""
     top1 = "" if parity["top1"] is None else f"top-1 {parity['top1']:.0%}, "

@@ -14,7 +14,9 @@ from ops.settings import load
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What it takes."""
     shared.one_model(parser)
-    parser.add_argument("--to", type=int, metavar="N", help="the release (default: the one before)")
+    parser.add_argument(
+        "--to", type=int, metavar="N", help="the release (default: the newest proven one below the live one)"
+    )
     parser.add_argument("--force", action="store_true", help="even a release that is marked failed")
 
 
@@ -24,11 +26,10 @@ def run(args: argparse.Namespace) -> int:
     runtime = current(settings, args.runtime)
     serving(runtime)
     model = model_choice.only_live(runtime.snapshot(), args.model)
-    command = ["rollback", model, *([] if args.to is None else ["--to", str(args.to)])]
     with operation_lock.held(settings, f"rollback of {model}"):
         rollout = Rollout(runtime, settings)
         rollout.settle()
         stale = runtime.server.reason(model, args.to) if args.to is not None else ""
-        row = rollout.flip([*command, *(["--force"] if args.force else [])], stale=stale)
+        row = rollout.rollback(model, args.to, force=args.force, stale=stale)
     console.answer(row, f"{row['model']}: release {row['version']} is live", as_json=args.json)
     return 0

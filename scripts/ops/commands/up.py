@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from ops import arguments as shared
 from ops import console, operation_lock
@@ -39,13 +39,13 @@ def run(args: argparse.Namespace) -> int:
     runtime.prepare()
     models = spec_paths(shared.names(args) or settings.models.split())
     with operation_lock.held(settings, "up"):
-        Rollout(runtime, settings).up(models, force=args.force)
+        names = Rollout(runtime, settings).up(models, force=args.force)
         runtime.serve()
         smoke = _smoke(runtime, as_json=args.json)
     if args.json:
         console.answer({**_facts(runtime), "why": choice.why, "smoke": smoke}, "", as_json=True)
     else:
-        _next(settings, runtime)
+        _next(settings, runtime, names)
     return 0
 
 
@@ -81,7 +81,7 @@ def _facts(runtime: Runtime) -> Dict[str, Any]:
     }
 
 
-def _next(settings: Settings, runtime: Runtime) -> None:
+def _next(settings: Settings, runtime: Runtime, wanted: List[str]) -> None:
     models = {name: model for name, model in runtime.snapshot().items() if model["live"]}
     print(f"""
 Triton is serving {", ".join(f"{name} (version {model['live']})" for name, model in models.items())}
@@ -93,3 +93,6 @@ next: ./scripts/status, ./scripts/up --model your-spec.yaml (README: your own mo
         weights = (model["manifest"] or {}).get("weights", {})
         if weights.get("untrained"):
             print(console.colour(f"{name}: weights are {weights['description']}", "warn"))
+    for name in sorted(set(models) - set(wanted)):
+        text = f"{name} is live too, and not in MODELS or --model: ./scripts/retire {name} takes it off"
+        print(console.colour(text, "warn"))
