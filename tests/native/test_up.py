@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import time
 import urllib.request
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.models import write_scale
-from support.stack import Stack
+from support.stack import ROOT, Stack
 
 
 def test_up_twice_builds_once_and_serves_on_three_ports(stack: Stack, tmp_path: Path) -> None:
@@ -169,3 +170,34 @@ def test_the_server_outlives_up_and_has_its_own_session(stack: Stack, tmp_path: 
     stack.up(write_scale(tmp_path / "s"))
     pid = stack.status()["server"]["pid"]
     assert os.getsid(pid) == pid
+
+
+def test_up_and_redeploy_tell_the_builder_s_error_whole(stack: Stack, tmp_path: Path) -> None:
+    spec = write_scale(tmp_path / "s")
+    stack.up(spec)
+    spec.write_text(spec.read_text("utf-8").replace("precision: fp32", "precision: fp8"), "utf-8")
+    builder = [
+        str(Path(stack.env.get("VENVS_DIR") or ROOT / ".venvs") / "builder/bin/python3"),
+        "-m", "builder", "build", str(spec), "--engine", "onnxruntime",
+    ]  # fmt: skip
+    said = subprocess.run(
+        builder, cwd=ROOT, env=stack.env, capture_output=True, text=True, timeout=60, check=False
+    ).stderr
+    assert "precision: found" in said
+    assert "expected: one of fp16" in said
+    for verb in (("up", "--device", "cpu", "--runtime", "native"), ("redeploy",)):
+        assert said in stack.run(*verb, "--model", spec).stderr
+        as_json = json.loads(stack.run(*verb, "--json", "--model", spec).stdout)["error"]
+        assert as_json["kind"] == "SpecError"
+        assert as_json["mistakes"][0]["path"] == "precision"
+
+
+def test_up_answers_as_json(stack: Stack, tmp_path: Path) -> None:
+    done = stack.up(write_scale(tmp_path / "s"), options=("--json",))
+    answer = json.loads(done.stdout)
+    assert [(m["name"], m["version"]) for m in answer["models"]] == [("scale", 1)]
+    assert answer["server"]["state"] == "running"
+    assert answer["smoke"]["ok"] is True
+    assert "scale" in done.stderr  # progress
+    again = stack.run("redeploy", "--json", "--model", tmp_path / "s" / "scale.yaml")
+    assert [(r["model"], r["action"]) for r in json.loads(again.stdout)] == [("scale", "unchanged")]
