@@ -15,7 +15,7 @@ from builder import hashing, progress
 from builder.engine import LOG, Engine
 from builder.errors import BuilderError, EngineError
 from builder.export import golden, onnx_model
-from builder.release import exports, manifest, parity, sources
+from builder.release import exports, manifest, parity, sources, space
 from builder.release.exports import Export
 from builder.release.lifecycle import ModelReleases
 from builder.release.model_config import config_pbtxt, labels_name
@@ -139,7 +139,8 @@ def _build(job: Job, *, force: bool) -> Dict[str, Any]:
         done = _published(job, sources.hashes(spec))
         if done is not None:
             return done
-    staged = store.stage(spec.name)
+    staged = store.stage(spec.name)  # first, since it removes what dead builds left
+    space.check(spec, store)
     try:
         return _release(job, staged, force=force)
     except EngineError:

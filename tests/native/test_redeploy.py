@@ -505,7 +505,7 @@ def small_disk(tmp_path: Path) -> Path:
     folder = tmp_path / "disk"
     folder.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1100m", "tmpfs", folder],
+        ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", folder],
         capture_output=True,
         text=True,
         check=False,
@@ -536,7 +536,7 @@ def test_a_full_or_read_only_volume_is_an_error_before_the_live_release_changes(
         done = redeploy(stack, spec)
         subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
         assert done.returncode == 1
-        words = {"full": "No space left on device", "read-only": "Read-only file system"}[trouble]
+        words = {"full": "MiB are free on the models volume", "read-only": "Read-only file system"}[trouble]
         assert words in first_error(done), done.stderr
         assert "Traceback" not in done.stderr
         assert live(stack) == 1

@@ -198,6 +198,7 @@ def _volume(settings: Settings) -> Finding:
 
 
 _IMAGE = "tensorflow-triton/client"
+_MODELS_MIB = 100  # for a small model; the builder asks again, by the size of the model that it builds
 
 
 def _owner(folder: Path, volume: str) -> Optional[int]:
@@ -216,7 +217,7 @@ def _disk(settings: Settings, device: str) -> Finding:
         return Finding("disk for Docker", "ok", f"{root} is not on this machine")
     images = base_images(settings, device)
     there = all(ask(["docker", "image", "inspect", "--format", "{{.Id}}", i]) for i in [*images, _IMAGE])
-    needed = 1000 if there else _DISK_MIB[device]
+    needed = _MODELS_MIB if there else _DISK_MIB[device]
     free = shutil.disk_usage(root).free >> 20
     return Finding(
         "disk for Docker",

@@ -24,7 +24,7 @@ from ops.settings import ROOT, Settings
 _GLIBC = (2, 35)  # of nvidia-pytriton 0.7's wheel: manylinux_2_35
 _SHM = Path("/dev/shm")  # noqa: S108  (where Linux has it)
 _SHM_MIB = 64  # a Python backend instance's region; the whole of Docker's default /dev/shm
-_MODELS_MIB = 1000  # an export, a release and its staging, for ResNet50 with room to spare
+MODELS_MIB = 100  # for a small model; the builder asks again, by the size of the model that it builds
 
 
 def before_up(runtime: Runtime, settings: Settings, *, setup: bool) -> None:
@@ -48,7 +48,7 @@ def local(settings: Settings, device: str, parts: List[str]) -> Iterator[Finding
         yield _platform()
         yield _shared_memory()
     yield _writable(settings)
-    yield _disk("disk for models", settings.models_dir, _MODELS_MIB)
+    yield _disk("disk for models", settings.models_dir, MODELS_MIB)
     needed = sum(environments.DISK_MIB[p] for p in environments.stale(parts))
     if needed:
         yield _disk("disk for environments", environments.FOLDER, needed)
