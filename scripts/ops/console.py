@@ -6,9 +6,13 @@ import json
 import os
 import sys
 import time
-from typing import Any, Sequence, TextIO
+from typing import Any, Dict, Sequence, TextIO
 
-_started = time.monotonic()
+# When this command began, in seconds since 1970: the builder and the client, processes or containers, count
+# their lines of progress from it (builder/progress.py, client/triton_stack_client/progress.py).
+STARTED = "STACK_STARTED"
+_began = time.monotonic()
+_began_at = time.time()
 _COLOURS = {"ok": "32", "warn": "33", "fail": "31", "bold": "1"}
 
 
@@ -20,8 +24,13 @@ def colour(text: str, kind: str, stream: TextIO = sys.stdout) -> str:
 
 def progress(text: str) -> None:
     """One line of progress with the seconds since the start."""
-    stamp = f"[{time.monotonic() - _started:5.1f}s]"
+    stamp = f"[{time.monotonic() - _began:6.1f}s]"
     print(f"{colour(stamp, 'bold', sys.stderr)} {text}", file=sys.stderr, flush=True)
+
+
+def started() -> Dict[str, str]:
+    """The variable that hands this command's start to what it starts."""
+    return {STARTED: f"{_began_at:.3f}"}
 
 
 def table(rows: Sequence[Sequence[str]]) -> None:

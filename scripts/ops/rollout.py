@@ -165,8 +165,8 @@ class Rollout:
     def _prove_or_revert(self, model: str, version: int, previous: Optional[int], stale: str = "") -> None:
         began = time.monotonic()
         console.progress(
-            f"{model}: waiting for version {version} to answer (at most {self._deadline} s), "
-            "then golden samples"
+            f"{model}: waiting for Triton to load version {version}: it looks every "
+            f"{self._settings.poll_secs} s, and has {self._deadline} s; then golden samples"
         )
         try:
             figures = self._prove(model, version, stale)

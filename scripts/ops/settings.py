@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Mapping
 
+from ops import console
 from ops.errors import OpsError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +75,7 @@ class Settings:
             "MODEL_REPOSITORY": str(self.models_dir / "repository"),
             "TRITON_HOST": self.host,
             "NGC_TAG": self.ngc_tag,
+            **console.started(),
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -201,3 +202,11 @@ def test_up_answers_as_json(stack: Stack, tmp_path: Path) -> None:
     assert "scale" in done.stderr  # progress
     again = stack.run("redeploy", "--json", "--model", tmp_path / "s" / "scale.yaml")
     assert [(r["model"], r["action"]) for r in json.loads(again.stdout)] == [("scale", "unchanged")]
+
+
+def test_the_lines_of_one_up_never_run_backwards(stack: Stack, tmp_path: Path) -> None:
+    done = stack.up(write_scale(tmp_path / "s"))
+    times = [float(t) for t in re.findall(r"^\[ *(\d+\.\d)s\] ", done.stderr, re.MULTILINE)]
+    assert len(times) > 4
+    assert times == sorted(times)
+    assert "building release 1" in done.stderr

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from dataclasses import dataclass
 from typing import Any
 
+from triton_stack_client import progress
 from triton_stack_client.bench import latency, saturation
 from triton_stack_client.bench.baseline import Baseline, OnnxRuntime
 from triton_stack_client.bench.perf import PerfAnalyzer, Point
@@ -41,7 +40,6 @@ def run(
     facts: dict[str, Any],
 ) -> Results:
     """Measure everything; raises ClientError when the server, perf_analyzer or the baseline fails."""
-    began = time.monotonic()
     todo = plan.points()
     points: list[Point] = []
     for number, (way, batch, concurrency) in enumerate(todo, 1):
@@ -54,8 +52,7 @@ def run(
         )
         points.append(point)
         mark = "" if point.stable else "  UNSTABLE"
-        _tell(
-            began,
+        progress.say(
             f"{number}/{len(todo)} {way}, batch {batch}, {concurrency} clients: "
             f"{point.images_per_s:.1f} images/s, p50 {point.p50:.1f} ms, p99 {point.p99:.1f} ms{mark}",
         )
@@ -63,7 +60,7 @@ def run(
     results = Results(facts, points, local, [], None)
     if not isinstance(baseline, OnnxRuntime):
         return results  # trtexec cannot take turns: its figures are of its own time
-    _tell(began, f"in turns with {baseline.name}: {plan.requests} requests each, one client")
+    progress.say(f"in turns with {baseline.name}: {plan.requests} requests each, one client")
     protocols = {way: url for way, url in urls.items() if way in plan.ways}
     turns = latency.measure(
         release,
@@ -74,12 +71,8 @@ def run(
         shared_memory="off",
     )
     best = results.best()
-    _tell(began, f"in turns with {baseline.name}: saturation, {plan.rounds} rounds")
+    progress.say(f"in turns with {baseline.name}: saturation, {plan.rounds} rounds")
     saturated = saturation.measure(
         perf, baseline.local, best, rounds=plan.rounds, seconds=plan.turn + plan.window
     )
     return Results(facts, points, local, turns, saturated)
-
-
-def _tell(began: float, text: str) -> None:
-    print(f"[{time.monotonic() - began:5.0f}s] {text}", file=sys.stderr, flush=True)

@@ -6,11 +6,13 @@ import time
 from typing import Any
 
 from models_volume.readiness import reason
+from triton_stack_client import progress
 from triton_stack_client.errors import ServerError
 from triton_stack_client.transport.protocol import Wire
 from triton_stack_client.verify.release import Release
 from triton_stack_client.verify.smoke import Golden, Tally, contract
 
+_NEWS = 5.0  # seconds after which one says again that one waits
 _LOOK = 0.1  # seconds between two looks at a version that is not ready
 
 
@@ -50,7 +52,8 @@ def prove(
 
 
 def _wait(wire: Wire, release: Release, deadline: float, stale: str) -> None:
-    end = time.monotonic() + deadline
+    began = told = time.monotonic()
+    end = began + deadline
     while True:
         try:
             if wire.ready(release.model, release.version):
@@ -65,6 +68,12 @@ def _wait(wire: Wire, release: Release, deadline: float, stale: str) -> None:
             raise ServerError(
                 f"version {release.version} was not ready within {deadline:.0f} s"
                 + (f": {why}" if why else " and Triton gives no reason")
+            )
+        if time.monotonic() - told >= _NEWS:
+            told = time.monotonic()
+            progress.say(
+                f"{release.model}: version {release.version} is not there yet after {told - began:.0f} s "
+                f"of at most {deadline:.0f}"
             )
         time.sleep(_LOOK)
 

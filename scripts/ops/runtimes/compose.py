@@ -205,7 +205,10 @@ class Compose:
         mounts: List[str] = []
         inside = [self._mounted(arg, mounts) for arg in args]
         volumes = [word for mount in mounts for word in ("--volume", mount)]
-        return self._compose("run", "--rm", "--no-deps", "-T", *volumes, service, *inside, answer=answer)
+        clock = [word for name, value in console.started().items() for word in ("--env", f"{name}={value}")]
+        return self._compose(
+            "run", "--rm", "--no-deps", "-T", *clock, *volumes, service, *inside, answer=answer
+        )
 
     def _mounted(self, arg: str, mounts: List[str]) -> str:
         """``arg`` as a container sees it: of a file its whole folder is mounted, read-only, under /host."""
