@@ -118,7 +118,7 @@ class Project:
 
     def snapshot(self) -> dict[str, Any]:
         """The models on the volume: live version, releases, manifest."""
-        script = (ROOT / "scripts" / "ops" / "volume.py").read_text("utf-8")
+        script = (ROOT / "models_volume" / "snapshot.py").read_text("utf-8")
         if self.state("triton").get("Running"):
             argv: list[str] = ["exec", self.container("triton"), "python3", "-c", script, "/models"]
             return dict(json.loads(must(docker(*argv))))
