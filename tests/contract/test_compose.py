@@ -142,18 +142,21 @@ def test_every_knob_says_why() -> None:
 
 
 def test_scripts_know_the_same_bases(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load({"TENSORRT_IMAGE": "", "TRITON_IMAGE": "", "PYTHON_IMAGE": "", "NGC_TAG": "24.08"})
+    knobs = ("TENSORRT_IMAGE", "TRITON_IMAGE", "PYTHON_IMAGE", "BUILDER_PYTHON_IMAGE")
+    settings = load({**dict.fromkeys(knobs, ""), "NGC_TAG": "24.08"})
     python = services["client"]["build"]["args"]["BASE_IMAGE"].partition(":-")[2].rstrip("}")
     assert base_images(settings, "cpu") == [python]
     assert base_images(settings, "gpu") == [
         "nvcr.io/nvidia/tensorrt:24.08-py3",
         "nvcr.io/nvidia/tritonserver:24.08-py3",
+        services["builder"]["build"]["args"]["PYTHON_IMAGE"].partition(":-")[2].rstrip("}"),
         python,
     ]
     cpu = read(CPU_FILE)["services"]
-    assert {cpu[n]["build"]["args"]["BASE_IMAGE"] for n in ("builder", "triton")} == {
-        services["client"]["build"]["args"]["BASE_IMAGE"]
-    }
+    # On a CPU the builder's base and the image that its Python comes from are one: nothing is copied.
+    args = [*cpu["builder"]["build"]["args"].values(), *cpu["triton"]["build"]["args"].values()]
+    assert set(args) == {services["client"]["build"]["args"]["BASE_IMAGE"]}
+    assert set(cpu["builder"]["build"]["args"]) == {"BASE_IMAGE", "PYTHON_IMAGE"}
 
 
 def test_one_oldest_engine_and_compose() -> None:
@@ -168,7 +171,8 @@ def test_dockerfiles(name: str) -> None:
     text = (ROOT / name).read_text()
     instructions = [line for line in text.splitlines() if line and not line.startswith(("#", " "))]
     assert instructions[0].startswith("ARG BASE_IMAGE="), "one build argument names the base, with a default"
-    assert {line.split()[1] for line in instructions if line.startswith("FROM")} == {"${BASE_IMAGE}"}
+    bases = {"${BASE_IMAGE}", "${PYTHON_IMAGE}"} if name == "builder/Dockerfile" else {"${BASE_IMAGE}"}
+    assert {line.split()[1] for line in instructions if line.startswith("FROM")} == bases
     assert not text.startswith("# syntax"), "that would be fetched from a registry"
     assert "USER 1000:1000" in instructions
     assert [line for line in instructions if line.startswith("ENTRYPOINT")]

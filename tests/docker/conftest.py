@@ -16,6 +16,7 @@ from support.models import write_scale
 from support.stack import ROOT
 
 STANDIN_PYTHON = "standin/python:3.11"
+STANDIN_BUILDER_PYTHON = "standin/python:3.13-bullseye"
 STANDIN_TENSORRT = "standin/tensorrt:22.11-py3"
 TEST = "tensorflow-triton-test"  # names of images that only the tests use
 
@@ -67,12 +68,14 @@ def images() -> dict[str, str]:
 def chipless(images: dict[str, str]) -> dict[str, str]:
     """Knobs with which the GPU files run here: NVIDIA's two images replaced, the chip left out.
 
-    TensorRT's by one with Python 3.8 and a recorded fake of trtexec, Triton's by the CPU server with a fake
-    TensorRT backend. See tests/fakes.
+    TensorRT's by a bare system of its glibc with a recorded fake of trtexec, Triton's by the CPU server with
+    a fake TensorRT backend. See tests/fakes.
     """
-    if not _has(STANDIN_TENSORRT):
-        pytest.skip(f"{STANDIN_TENSORRT} is not here: run .ci/engine base tensorrt (it needs a Python 3.8)")
-    knobs = {}
+    python = os.environ.get("BUILDER_PYTHON_IMAGE") or STANDIN_BUILDER_PYTHON
+    for image, name in ((STANDIN_TENSORRT, "tensorrt"), (python, "builder-python")):
+        if not _has(image):
+            pytest.skip(f"{image} is not here: run .ci/engine base {name}")
+    knobs = {"BUILDER_PYTHON_IMAGE": python}
     for knob, base, target in (
         ("TENSORRT_IMAGE", STANDIN_TENSORRT, "tensorrt"),
         ("TRITON_IMAGE", images["server"], "tritonserver"),

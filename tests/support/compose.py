@@ -118,23 +118,12 @@ class Project:
 
     def snapshot(self) -> dict[str, Any]:
         """The models on the volume: live version, releases, manifest."""
-        script = (ROOT / "models_volume" / "snapshot.py").read_text("utf-8")
+        module = ["python3", "-m", "models_volume", "snapshot", "/models"]
         if self.state("triton").get("Running"):
-            argv: list[str] = ["exec", self.container("triton"), "python3", "-c", script, "/models"]
+            argv = ["exec", "--workdir", "/opt/triton", self.container("triton"), *module]
             return dict(json.loads(must(docker(*argv))))
-        argv = [
-            "run",
-            "--rm",
-            "--no-deps",
-            "-T",
-            "--entrypoint",
-            "python3",
-            "client",
-            "-c",
-            script,
-            "/models",
-        ]
-        return dict(json.loads(must(self.compose(*argv))))
+        run = ["run", "--rm", "--no-deps", "-T", "--entrypoint"]
+        return dict(json.loads(must(self.compose(*run, module[0], "client", *module[1:]))))
 
     def ready(self, model: str, version: int) -> bool:
         """Whether that version answers on the published HTTP port."""

@@ -101,7 +101,8 @@ def findings(settings: Settings, device: str) -> Iterator[Finding]:
         "base images",
         "fail" if problem else "ok",
         problem or ", ".join(images),
-        "docker pull it, or name one that is here: PYTHON_IMAGE, TENSORRT_IMAGE, TRITON_IMAGE in .env",
+        "docker pull it, or name one that is here: PYTHON_IMAGE, BUILDER_PYTHON_IMAGE, TENSORRT_IMAGE, "
+        "TRITON_IMAGE in .env",
     )
     gpu = gpu_problem("docker")
     yield Finding(

@@ -74,7 +74,7 @@ class Compose:
             raise OpsError(
                 "an image was not built (Docker's own words are above)",
                 remedy="./scripts/doctor; where no image registry can be reached, name base images that are "
-                "here: PYTHON_IMAGE, TENSORRT_IMAGE, TRITON_IMAGE in .env",
+                "here: PYTHON_IMAGE, BUILDER_PYTHON_IMAGE, TENSORRT_IMAGE, TRITON_IMAGE in .env",
             )
 
     def check_ports(self) -> None:

@@ -71,7 +71,8 @@ def base_images(settings: Settings, device: str) -> List[str]:
         settings.docker[knob] or f"nvcr.io/nvidia/{name}:{settings.ngc_tag}-py3"
         for name, knob in ours.items()
     ]
-    return [*nvidia, python]
+    builder_python = settings.docker["BUILDER_PYTHON_IMAGE"] or "python:3.12-slim-bullseye"
+    return [*nvidia, builder_python, python]
 
 
 def _docker_device(device: str, settings: Settings) -> str:
