@@ -13,6 +13,26 @@ from support.compose import Project, docker, must, readable
 from support.models import write_scale
 from tritonclient.grpc import model_config_pb2
 
+SAVE = """
+import keras
+net = keras.Sequential([
+    keras.Input((8, 8, 3), name="pixels"),
+    keras.layers.Rescaling(1 / 255),
+    keras.layers.Conv2D(8, 3, activation="relu"),
+    keras.layers.Flatten(),
+    keras.layers.Dense(4, activation="softmax", name="scores"),
+])
+net.save("/out/net.keras")
+print(keras.__version__)
+"""
+NET = """
+name: net
+source: {keras: net.keras}
+inputs: [{name: pixels, dtype: UINT8, dims: [8, 8, 3]}]
+outputs: [{name: scores, dtype: FP32, dims: [4]}]
+batch: {max: 8}
+"""
+
 
 @pytest.fixture
 def gpu(projects: Callable[..., Project], chipless: dict[str, str], tmp_path: Path) -> Project:
@@ -52,7 +72,6 @@ def test_the_gpu_stack_builds_publishes_serves_and_smoke_tests(gpu: Project, tmp
     config = check_layout(tmp_path / "volume" / "repository", "scale")
     assert config.max_batch_size == 16
     manifest = gpu.snapshot()["scale"]["manifest"]
-    assert manifest["tools"]["python"].startswith("3.8."), "the builder of 22.11 runs on Python 3.8"
     assert manifest["engine"]["version"] == "8.5.1"
     assert manifest["engine"]["gpu"]["name"] == "NVIDIA H200"
     assert manifest["ngc_tag"] == "22.11"
@@ -61,19 +80,27 @@ def test_the_gpu_stack_builds_publishes_serves_and_smoke_tests(gpu: Project, tmp
     )
 
 
-def test_the_lock_holds_tensorflow_for_python_38(chipless: dict[str, str]) -> None:
-    """The exporter in the image of 22.11: imported for real, an ONNX model made by it."""
-    code = (
-        "import tensorflow as tf, tf2onnx\n"
-        "x = tf.TensorSpec([None, 3], tf.float32, 'x')\n"
-        "f = tf.function(lambda x: {'y': x * 2}, input_signature=[x])\n"
-        "model, _ = tf2onnx.convert.from_function(f, f.input_signature, opset=15)\n"
-        "print(tf.__version__, [o.name for o in model.graph.output])\n"
-    )
-    argv = ["--rm", "--network", "none", "--entrypoint", "python3"]
-    said = must(docker("run", *argv, "tensorflow-triton-test/builder:22.11", "-c", code))
-    assert said.startswith("2.13."), said
-    assert "'y'" in said
+def test_a_file_of_keras_3_goes_through_both_stacks_with_the_same_tools(
+    projects: Callable[..., Project], chipless: dict[str, str], images: dict[str, str], tmp_path: Path
+) -> None:
+    """Saved by today's Keras, rehearsed with the CPU's files, deployed with the GPU's on glibc 2.31."""
+    readable(tmp_path).chmod(0o777)
+    mount = ["--rm", "--network", "none", "--volume", f"{tmp_path}:/out", "--entrypoint", "python3"]
+    assert must(docker("run", *mount, images["builder"], "-c", SAVE)).startswith("3.")
+    (tmp_path / "net.yaml").write_text(NET)
+    readable(tmp_path)
+    rehearsal = projects(specs=tmp_path, models="specs/net.yaml")
+    must(rehearsal.compose("--profile", "build", "up"))
+    deployment = projects(specs=tmp_path, models="specs/net.yaml", **chipless)
+    must(deployment.compose("up", "--detach"))
+    assert deployment.exit_code("client") == 0, deployment.logs("builder") + deployment.logs("client")
+    assert deployment.ready("net", 1)
+    rehearsed, deployed = (p.snapshot()["net"]["manifest"] for p in (rehearsal, deployment))
+    for tool in ("tensorflow-cpu", "keras", "tf2onnx", "onnx"):
+        assert deployed["tools"][tool] == rehearsed["tools"][tool], tool
+    assert (rehearsed["engine"]["name"], deployed["engine"]["name"]) == ("onnxruntime", "tensorrt")
+    said = must(deployment.inside("builder", "import platform; print(platform.libc_ver()[1])"))
+    assert said.strip() == "2.31", "the stand-in is as old as NVIDIA's image"
 
 
 @pytest.fixture
