@@ -285,7 +285,14 @@ def _export(args: argparse.Namespace) -> Dict[str, Any]:
     store = Store(args.output / ".export")
     try:
         hashes = sources.hashes(spec)
-        made = exports.get(spec, store, store.stage(spec.name), hashes, allow_untrained=args.allow_untrained)
+        made = exports.get(
+            spec,
+            store,
+            store.stage(spec.name),
+            hashes,
+            allow_untrained=args.allow_untrained,
+            log=args.output / "export.log",
+        )
         weights = made.weights
         shutil.copyfile(made.onnx, args.output / layout.ONNX)
         shutil.copyfile(made.golden, args.output / layout.GOLDEN)
@@ -300,6 +307,8 @@ def _export(args: argparse.Namespace) -> Dict[str, Any]:
     for entry in document["inputs"]:
         entry.pop("samples", None)  # they are in golden.npz now
         entry.pop("tensor", None)
+        if entry.get("preprocessing", {}).get("where") == "graph":
+            del entry["preprocessing"]  # it is in model.onnx now
     for output, entry in zip(spec.outputs, document["outputs"]):
         entry.pop("tensor", None)
         if output.labels is not None:

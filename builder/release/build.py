@@ -287,6 +287,7 @@ def _make(job: Job, export: Export, release: Path, work: Path, version: int, beg
     verifying = time.monotonic()
     with progress.step(f"{spec.name}: parity at batch {', '.join(map(str, spec.batch.sizes()))}"):
         figures = parity.verify(spec, engine, file, inputs, outputs, work)
+    figures["reference"] = export.reference
     seconds["verify"] = time.monotonic() - verifying
     (model / "config.pbtxt").write_text(config_pbtxt(spec, engine, export.weights, version), "utf-8")
     for output in spec.outputs:

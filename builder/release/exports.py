@@ -9,10 +9,10 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from builder import hashing, progress
-from builder.export import onnx_model, tensorflow
+from builder.export import onnx_answers, onnx_model, tensorflow
 from builder.release import manifest
 from builder.release.store import Store
 from builder.spec.model import Spec
@@ -23,59 +23,86 @@ _KEEP = 2  # of a model, in the cache
 
 @dataclass(frozen=True)
 class Export:
-    """An ONNX file, its golden samples, and where its weights come from."""
+    """An ONNX file, its golden samples, whose answers those are, and where its weights come from."""
 
     onnx: Path
     golden: Path
     weights: Dict[str, Any]
+    reference: str = "the source model's answers"
 
 
-def get(spec: Spec, store: Store, work: Path, hashes: Dict[str, str], *, allow_untrained: bool) -> Export:
+def get(
+    spec: Spec,
+    store: Store,
+    work: Path,
+    hashes: Dict[str, str],
+    *,
+    allow_untrained: bool,
+    log: Optional[Path] = None,
+) -> Export:
     """The model as the spec gives it, as the cache has it, or exported now.
 
     Args:
         work: an existing folder on the store's file system, for an export in the making.
+        log: where a failed export's traceback goes; in ``logs/`` of the store when left out.
 
     Raises:
-        SourceError, ExportError: see ``tensorflow.export``. Nothing of it is left in the cache.
+        SourceError, ExportError: see ``tensorflow.export`` and ``onnx_answers.write``. Nothing of it is left
+            in the cache.
     """
-    if spec.source.kind == "onnx":
-        return _given(spec)
+    onnx = spec.source.path if spec.source.kind == "onnx" else None
+    if onnx is not None and spec.source.golden is not None:
+        return Export(onnx, spec.source.golden, _weights_of(onnx))
     cached = store.cache / f"{spec.name}-{manifest.export_key(spec, hashes)[:16]}"
     if not _intact(cached):
-        cached = _export(spec, cached, work / "export", allow_untrained=allow_untrained)
+        log = log or store.root / "logs" / f"{spec.name}.export.log"
+        cached = _make(spec, cached, work / "export", log, allow_untrained=allow_untrained)
         _forget_old(store, spec.name)
     data = json.loads((cached / "export.json").read_text("utf-8"))
+    if onnx is not None:
+        return Export(onnx, cached / layout.GOLDEN, data["weights"], onnx_answers.REFERENCE)
     return Export(cached / layout.ONNX, cached / layout.GOLDEN, data["weights"])
 
 
-def _given(spec: Spec) -> Export:
-    assert spec.source.path is not None
-    assert spec.source.golden is not None
-    weights = onnx_model.get_weights(spec.source.path) or {
+def _weights_of(onnx: Path) -> Dict[str, Any]:
+    return onnx_model.get_weights(onnx) or {
         "kind": "unknown",
         "untrained": False,
-        "description": f"as in {spec.source.name}, which does not say where they come from",
+        "description": f"as in {onnx.name}, which does not say where they come from",
     }
-    return Export(spec.source.path, spec.source.golden, weights)
 
 
-def _export(spec: Spec, cached: Path, fresh: Path, *, allow_untrained: bool) -> Path:
+def _make(spec: Spec, cached: Path, fresh: Path, log: Path, *, allow_untrained: bool) -> Path:
     fresh.mkdir()
     try:
-        # Keras reports its downloads on standard output, where our caller's JSON goes.
-        with progress.step(f"{spec.name}: TensorFlow to ONNX"), contextlib.redirect_stdout(sys.stderr):
-            weights = tensorflow.export(spec, fresh, allow_untrained=allow_untrained)
-        sums = {name: hashing.of_path(fresh / name) for name in (layout.ONNX, layout.GOLDEN)}
+        weights = _answers(spec, fresh) or _export(spec, fresh, log, allow_untrained=allow_untrained)
+        sums = {path.name: hashing.of_path(path) for path in fresh.iterdir()}
         (fresh / "export.json").write_text(json.dumps({"weights": weights, "sha256": sums}), "utf-8")
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-    if weights["kind"] != (spec.source.weights.kind if spec.source.weights else "file"):
+    asked = spec.source.weights
+    if weights["untrained"] and asked is not None and asked.kind != "untrained":
         # Not what was asked for, so not what is found next time: the download may work by then.
         cached = cached.with_name(f"{cached.name}-untrained")
     shutil.rmtree(cached, ignore_errors=True)
     return fresh.rename(cached)
+
+
+def _answers(spec: Spec, fresh: Path) -> Optional[Dict[str, Any]]:
+    """Golden samples for a model that is ONNX already; None for one that is to be exported."""
+    if spec.source.kind != "onnx":
+        return None
+    assert spec.source.path is not None
+    progress.say(f"{spec.name}: no golden samples are given; parity is against {onnx_answers.REFERENCE}")
+    onnx_answers.write(spec, spec.source.path, fresh / layout.GOLDEN)
+    return _weights_of(spec.source.path)
+
+
+def _export(spec: Spec, fresh: Path, log: Path, *, allow_untrained: bool) -> Dict[str, Any]:
+    # Keras reports its downloads on standard output, where our caller's JSON goes.
+    with progress.step(f"{spec.name}: TensorFlow to ONNX"), contextlib.redirect_stdout(sys.stderr):
+        return tensorflow.export(spec, fresh, log, allow_untrained=allow_untrained)
 
 
 def _intact(folder: Path) -> bool:

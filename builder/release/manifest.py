@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 from importlib import metadata
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from builder import hashing
 from builder.release.model_config import labels_name
@@ -20,13 +20,13 @@ from models_volume.manifest import SCHEMA
 # exports made before are then made anew. A comment, or a fix that changes no result, leaves it.
 EXPORTER = 1
 # Of the environment, what shapes an exported model.
-_TOOLS = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "numpy")
+_TOOLS = ("tensorflow", "tensorflow-cpu", "keras", "tf-keras", "tf2onnx", "onnx", "numpy")
 
 
-def tools() -> Dict[str, str]:
+def tools(names: Sequence[str] = _TOOLS) -> Dict[str, str]:
     """Versions of Python and of the packages that shape an export, where installed."""
     found = {"python": platform.python_version()}
-    for name in _TOOLS:
+    for name in names:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -41,6 +41,8 @@ def export_key(spec: Spec, hashes: Dict[str, str]) -> str:
     shaping = {k: data[k] for k in ("source", "inputs", "outputs", "opset", "parity")}
     shaping["parity"] = {k: data["parity"][k] for k in ("samples", "seed")}
     used = tools() if spec.source.kind != "onnx" else {}
+    if spec.source.kind == "onnx" and spec.source.golden is None:
+        used = tools(["onnxruntime", "numpy"])  # they make the golden samples
     return hashing.of_json({"spec": shaping, "hashes": hashes, "tools": used, "exporter": EXPORTER})
 
 

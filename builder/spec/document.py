@@ -140,10 +140,6 @@ class Source(Part):
         problems = [Problem(words, at=(k,)) for k in sorted(given) if k not in (kind, *allowed)]
         if kind == "application" and "weights" not in given:
             problems.append(Problem(f"weights: {_WEIGHTS}"))
-        if kind == "onnx" and "golden" not in given:
-            problems.append(
-                Problem("golden: the .npz that `python -m builder export` wrote beside the ONNX file")
-            )
         refuse(problems)
         return self
 

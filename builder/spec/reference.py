@@ -48,8 +48,10 @@ _TAIL = """
 ## Golden samples
 
 Inputs and the right answers to them: the parity gate, the smoke test and the proof of a redeploy send the
-same ones. The export makes them with the source model itself. For a model that is ONNX already, `golden`
-names a file of your own: an `.npz` as `numpy.savez` writes it, with one array for each tensor of the spec,
+same ones. The export makes them with the source model itself. For a model that is ONNX already, the builder
+makes them with onnxruntime; parity then tells how far the engine is from onnxruntime, and nothing of the
+model that the ONNX file was made of. `golden` names a file with that model's own answers instead: an `.npz`
+as `numpy.savez` writes it, with one array for each tensor of the spec,
 
 | array | shape | dtype |
 |---|---|---|

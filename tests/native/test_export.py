@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,112 +14,244 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tritonclient.http
 import yaml
-from support.stack import ROOT
+from support.stack import ROOT, Stack
 
 VENVS = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs")
 PYTHON = VENVS / "builder" / "bin" / "python3"
+Spec = dict[str, Any]
+
+
+def tensor(name: str, dtype: str, *dims: int, **keys: object) -> Spec:
+    return {"name": name, "dtype": dtype, "dims": list(dims), **keys}
+
+
+TWO: Spec = {
+    "source": {"keras": "two.keras"},
+    "inputs": [
+        tensor("b", "INT32", 4, tensor="right", samples={"uniform": [0, 9]}),
+        tensor("left", "FP16", 4),
+    ],
+    "outputs": [tensor("product", "FP32", 4), tensor("sum", "FP16", 4, tensor="total")],
+}
+DOUBLER: Spec = {
+    "source": {"saved_model": "doubler"},
+    "inputs": [tensor("x", "FP32", 3)],
+    "outputs": [tensor("y", "FP32", 3)],
+}
+# What goes the whole way: exported, built with onnxruntime, verified, published.
+BUILT: dict[str, Spec] = {
+    "two": TWO,
+    "doubler": DOUBLER,
+    "tripler": {**DOUBLER, "source": {"saved_model": "several", "signature": "triple"}},
+    "sequential": {
+        "source": {"keras": "sequential.keras"},
+        "inputs": [tensor("x", "FP32", 4)],
+        "outputs": [tensor("scores", "FP32", 3)],
+    },
+    "labelled": {
+        "source": {"keras": "labelled.keras"},
+        "inputs": [tensor("image", "UINT8", 8, 8, 1, preprocessing={"mode": "unit", "where": "graph"})],
+        "outputs": [tensor("seen", "FP32", 72), tensor("classes", "FP32", 3, labels="labels.txt")],
+    },
+    **{
+        f"keras2_{kind}": {
+            "source": {"keras": f"old.{kind}"},
+            "inputs": [tensor("x", "FP32", 8, 8, 1)],
+            "outputs": [tensor("scores", "FP32", 3)],
+        }
+        for kind in ("h5", "keras")
+    },
+}
+MOBILE: Spec = {
+    "source": {"application": "MobileNetV2", "weights": {"untrained": {"seed": 3}}},
+    "inputs": [tensor("image", "UINT8", 32, 32, 3, preprocessing={"mode": "tf", "where": "graph"})],
+    "outputs": [tensor("scores", "FP32", 7)],
+    "opset": 13,
+}
+ONE_KERAS = {"inputs": [tensor("x", "FP32", 4)], "outputs": [tensor("y", "FP32", 4)]}
+# What is refused: the spec, the words of the first line, and of what to do.
+REFUSED: dict[str, tuple[Spec, str, str]] = {
+    "no_such_net": (
+        {**ONE_KERAS, "source": {"application": "NoSuchNet", "weights": {"untrained": {"seed": 0}}}},
+        'keras.applications has no "NoSuchNet"',
+        "ResNet50",
+    ),
+    "no_such_input": ({**ONE_KERAS, "source": {"keras": "two.keras"}}, 'no input called "x"', "left, right"),
+    "unknown_op": (
+        {
+            "source": {"saved_model": "svd"},
+            "inputs": [tensor("x", "FP32", 3, 3)],
+            "outputs": [tensor("y", "FP32", 3)],
+        },
+        "tf2onnx does not know the op Svd",
+        "use other ops",
+    ),
+    "strings": (
+        {
+            "source": {"saved_model": "text"},
+            "inputs": [tensor("x", "INT32", 3, samples={"uniform": [0, 9]})],
+            "outputs": [tensor("y", "FP32", 3)],
+        },
+        "the model's input words is of dtype string",
+        "where requests are made",
+    ),
+    "custom_layer": (
+        {**ONE_KERAS, "source": {"keras": "custom.keras"}},
+        "has the custom layer Mine",
+        "model.export(FOLDER)",
+    ),
+    "lambda_layer": (
+        {**ONE_KERAS, "source": {"keras": "lambda.keras"}},
+        "has a Lambda layer",
+        "model.export(FOLDER)",
+    ),
+    "not_a_model": (
+        {**ONE_KERAS, "source": {"keras": "labels.txt"}},
+        "keras labels.txt: cannot be loaded",
+        "export.log",
+    ),
+    "wrong_input_dims": (
+        {**DOUBLER, "inputs": [tensor("x", "FP32", 5)]},
+        "input x has the dims [5] in the spec and [3] in the model",
+        "dims: [3]",
+    ),
+    "wrong_output_dims": (
+        {**DOUBLER, "outputs": [tensor("y", "FP32", 1, 3)]},
+        "output y has the dims [1, 3] in the spec and [3] in the model",
+        "dims: [3]",
+    ),
+    "which_signature": (
+        {**DOUBLER, "source": {"saved_model": "several"}},
+        "has several signatures and none is serving_default: double, triple",
+        "signature: double",
+    ),
+    "no_such_signature": (
+        {**DOUBLER, "source": {"saved_model": "several", "signature": "half"}},
+        'has no signature "half"',
+        "one of double, triple",
+    ),
+    "fixed_batch": (
+        {**DOUBLER, "source": {"saved_model": "fixed"}},
+        "input values has a fixed batch of 2",
+        "None in its first dimension",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """One command of the builder."""
+
+    code: object
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Exports:
+    """Every model made and every command run, in two processes: TensorFlow takes seconds to start."""
+
+    folder: Path
+    export: dict[str, Done]
+    build: dict[str, Done]
+
+    def session(self, name: str) -> onnxruntime.InferenceSession:
+        return onnxruntime.InferenceSession(str(self.folder / "out" / name / "model.onnx"))
+
+    def manifest(self, name: str) -> dict[str, Any]:
+        path = self.folder / "models" / "releases" / name / "1" / "manifest.json"
+        data: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return data
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
     folder = tmp_path_factory.mktemp("tf")
-    script = ROOT / "tests" / "support" / "make_tf_models.py"
-    subprocess.run([PYTHON, script, folder], check=True, capture_output=True)
-    return folder
-
-
-def export(folder: Path, spec: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
-    path = folder / f"{spec['name']}.yaml"
-    path.write_text(yaml.safe_dump(spec, sort_keys=False))
-    argv = [
-        str(PYTHON),
-        "-m",
-        "builder",
-        "export",
-        str(path),
-        "--output",
-        str(folder / "out" / spec["name"]),
-        *options,
-    ]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def session(folder: Path, name: str) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(str(folder / "out" / name / "model.onnx"))
-
-
-def test_a_keras_model_with_two_inputs_and_outputs(folder: Path) -> None:
-    done = export(
+    (folder / "labels.txt").write_text("cat\ndog\nfish\n")
+    support = ROOT / "tests" / "support"
+    subprocess.run([PYTHON, support / "make_tf_models.py", folder], check=True, capture_output=True)
+    specs = {**BUILT, "mobile": MOBILE, **{name: spec for name, (spec, _, _) in REFUSED.items()}}
+    jobs = {}
+    for name, keys in specs.items():
+        path = write(folder, name, keys)
+        jobs["export", name] = ["export", str(path), "--output", str(folder / "out" / name), "--json"]
+        if name in BUILT:
+            jobs["build", name] = ["build", str(path), "--engine", "onnxruntime", "--json",
+                                   "--models-dir", str(folder / "models")]  # fmt: skip
+    (folder / "jobs.json").write_text(json.dumps(list(jobs.values())))
+    argv = [PYTHON, support / "run_builder.py", folder / "jobs.json", folder / "results.json"]
+    subprocess.run(argv, check=True, capture_output=True, timeout=250)
+    results = json.loads((folder / "results.json").read_text())
+    done = {key: Done(**result) for key, result in zip(jobs, results, strict=True)}
+    return Exports(
         folder,
-        {
-            "name": "two",
-            "source": {"keras": "two.keras"},
-            "inputs": [
-                {
-                    "name": "b",
-                    "tensor": "right",
-                    "dtype": "INT32",
-                    "dims": [4],
-                    "samples": {"uniform": [0, 9]},
-                },
-                {"name": "left", "dtype": "FP16", "dims": [4]},
-            ],
-            "outputs": [
-                {"name": "product", "dtype": "FP32", "dims": [4]},
-                {"name": "sum", "tensor": "total", "dtype": "FP16", "dims": [4]},
-            ],
-            "batch": {"max": 4},
-        },
+        {name: d for (verb, name), d in done.items() if verb == "export"},
+        {name: d for (verb, name), d in done.items() if verb == "build"},
     )
-    assert done.returncode == 0, done.stderr
+
+
+def write(folder: Path, name: str, keys: Spec) -> Path:
+    path = folder / f"{name}.yaml"
+    spec = {"name": name, "batch": {"max": 4}, "precision": "fp32", "parity": {"max_abs": 0.01}, **keys}
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return path
+
+
+@pytest.mark.parametrize("name", sorted({*BUILT, "mobile"}))
+def test_every_kind_of_model_is_exported(exports: Exports, name: str) -> None:
+    assert exports.export[name].code == 0, exports.export[name].err
+    written = {p.name for p in (exports.folder / "out" / name).iterdir()}
+    labels = {"labels.txt"} if name == "labelled" else set()
+    assert written == {"model.onnx", "golden.npz", f"{name}.yaml", *labels}, "the log is gone"
+
+
+@pytest.mark.parametrize("name", sorted(BUILT))
+def test_every_kind_of_model_is_built_and_verified(exports: Exports, name: str) -> None:
+    assert exports.build[name].code == 0, exports.build[name].err
+    figures = exports.manifest(name)["parity"]
+    assert figures["reference"] == "the source model's answers"
+    assert figures["max_abs"] < 0.01
+    assert {row["output"] for row in figures["by_batch"]} == {o["name"] for o in BUILT[name]["outputs"]}
+
+
+def test_a_keras_model_with_two_inputs_and_outputs(exports: Exports) -> None:
     left = np.array([[1, 2, 3, 4]], np.float16)
     right = np.array([[5, 6, 7, 8]], np.int32)
-    product, total = session(folder, "two").run(["product", "sum"], {"left": left, "b": right})
+    product, total = exports.session("two").run(["product", "sum"], {"left": left, "b": right})
     assert product.dtype == np.float32
     assert product.tolist() == [[5, 12, 21, 32]]
     assert total.dtype == np.float16
     assert total.tolist() == [[6, 8, 10, 12]]
 
 
-def test_a_saved_model_with_its_variables(folder: Path) -> None:
-    done = export(
-        folder,
-        {
-            "name": "doubler",
-            "source": {"saved_model": "doubler"},
-            "inputs": [{"name": "x", "dtype": "FP32", "dims": [3]}],
-            "outputs": [{"name": "y", "dtype": "FP32", "dims": [3]}],
-            "batch": {"max": 4},
-        },
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize(("name", "factor"), [("doubler", 2), ("tripler", 3)])
+def test_a_saved_model_with_its_variables_by_the_signature_that_is_meant(
+    exports: Exports, name: str, factor: int
+) -> None:
     x = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
-    np.testing.assert_array_equal(session(folder, "doubler").run(["y"], {"x": x})[0], x * 2)
+    np.testing.assert_array_equal(exports.session(name).run(["y"], {"x": x})[0], x * factor)
 
 
-def test_an_application_with_preprocessing_in_the_graph(folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["h5", "keras"])
+def test_a_file_of_keras_2_answers_as_keras_2_did(exports: Exports, kind: str) -> None:
+    scores = exports.session(f"keras2_{kind}").run(["scores"], {"x": np.ones((1, 8, 8, 1), np.float32)})[0]
+    np.testing.assert_allclose(scores, np.load(exports.folder / "old.npy"), atol=1e-6)
+
+
+def test_the_labels_of_one_output_are_released_with_that_one(exports: Exports) -> None:
+    outputs = {o["name"]: o["labels"] for o in exports.manifest("labelled")["contract"]["outputs"]}
+    assert outputs == {"seen": None, "classes": "labels.txt"}
+
+
+def test_an_application_with_preprocessing_in_the_graph(exports: Exports) -> None:
     """MobileNetV2, untrained: raw pixels through the ONNX equal Keras's own preprocessing and model."""
-    spec = {
-        "name": "mobile",
-        "source": {"application": "MobileNetV2", "weights": {"untrained": {"seed": 3}}},
-        "inputs": [
-            {
-                "name": "image",
-                "dtype": "UINT8",
-                "dims": [32, 32, 3],
-                "preprocessing": {"mode": "tf", "where": "graph"},
-            }
-        ],
-        "outputs": [{"name": "scores", "dtype": "FP32", "dims": [7]}],
-        "batch": {"max": 4},
-        "opset": 13,
-    }
-    done = export(folder, spec, "--json")
-    assert done.returncode == 0, done.stderr
+    folder = exports.folder
     out = folder / "out" / "mobile"
     written = yaml.safe_load((out / "mobile.yaml").read_text())
     assert written["source"]["sha256"] == hashlib.sha256((out / "model.onnx").read_bytes()).hexdigest()
+    assert "preprocessing" not in written["inputs"][0], "it is in the graph now"
     model = onnx.load(out / "model.onnx")
     assert model.opset_import[0].version == 13
     weights = json.loads({p.key: p.value for p in model.metadata_props}["weights"])
@@ -136,12 +269,39 @@ def test_an_application_with_preprocessing_in_the_graph(folder: Path) -> None:
     subprocess.run([PYTHON, "-c", code, out / "golden.npz", reference], check=True, capture_output=True)
     keras = np.load(reference)
     np.testing.assert_allclose(golden["output.scores"], keras, atol=1e-5)
-    onnx_scores = session(folder, "mobile").run(["scores"], {"image": golden["input.image"]})[0]
+    onnx_scores = exports.session("mobile").run(["scores"], {"image": golden["input.image"]})[0]
     np.testing.assert_allclose(onnx_scores, keras, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_cannot_be_exported_is_refused_in_one_line_with_the_next_step(
+    exports: Exports, name: str
+) -> None:
+    _, words, step = REFUSED[name]
+    done = exports.export[name]
+    assert done.code == 1, done.err
+    error = json.loads(done.out)["error"]
+    assert words in error["found"]
+    assert "\n" not in error["found"]
+    assert step in error["expected"] + error["remedy"]
+    assert "Traceback" not in done.out + done.err
+
+
+@pytest.mark.parametrize("name", ["unknown_op", "custom_layer", "not_a_model"])
+def test_the_traceback_of_a_refusal_is_in_the_log_that_it_names(exports: Exports, name: str) -> None:
+    log = exports.folder / "out" / name / "export.log"
+    assert f"the traceback is in {log}" in json.loads(exports.export[name].out)["error"]["remedy"]
+    assert "Traceback (most recent call last)" in log.read_text("utf-8")
+
+
+def export(folder: Path, spec: Spec, *options: str) -> subprocess.CompletedProcess[str]:
+    path = write(folder, spec["name"], spec)
+    argv = [str(PYTHON), "-m", "builder", "export", str(path), "--output", str(folder / "out" / spec["name"])]
+    return subprocess.run([*argv, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 def test_imagenet_weights_that_cannot_be_had_stop_the_export_unless_untrained_will_do(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A name server that does not exist stands for a closed network, wherever this runs."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
@@ -153,6 +313,7 @@ def test_imagenet_weights_that_cannot_be_had_stop_the_export_unless_untrained_wi
         "outputs": [{"name": "scores", "dtype": "FP32", "dims": [1000]}],
         "batch": {"max": 2},
     }
+    folder = tmp_path
     done = export(folder, spec)
     assert done.returncode == 1
     assert "the ImageNet weights cannot be downloaded" in done.stderr
@@ -167,24 +328,26 @@ def test_imagenet_weights_that_cannot_be_had_stop_the_export_unless_untrained_wi
     assert "could not be downloaded" in weights["description"]
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"source": {"application": "NoSuchNet", "weights": {"untrained": {"seed": 0}}}}, "ResNet50"),
-        ({"source": {"keras": "two.keras"}}, "left, right"),
-    ],
-)
-def test_a_source_that_does_not_fit_is_refused_with_what_is_there(
-    folder: Path, change: dict[str, Any], words: str
-) -> None:
-    spec = {
-        "name": "wrong",
-        "inputs": [{"name": "x", "dtype": "FP32", "dims": [4]}],
-        "outputs": [{"name": "total", "dtype": "FP32", "dims": [4]}],
-        "batch": {"max": 2},
-        **change,
-    }
-    done = export(folder, spec)
-    assert done.returncode == 1
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+@pytest.mark.timeout(120)
+def test_they_are_served_together(exports: Exports) -> None:
+    """Two inputs and outputs of different types, a tf.Module, and labels for one output of two."""
+    names = ["two", "tripler", "labelled"]
+    stack = Stack(exports.folder / "models")
+    try:
+        up = stack.up(*(exports.folder / f"{name}.yaml" for name in names))
+        assert up.stdout.count("golden samples singly") == 2 * len(names)
+        with tritonclient.http.InferenceServerClient(f"127.0.0.1:{stack.http}") as client:
+            left = tritonclient.http.InferInput("left", [1, 4], "FP16")
+            left.set_data_from_numpy(np.array([[1, 2, 3, 4]], np.float16))
+            right = tritonclient.http.InferInput("b", [1, 4], "INT32")
+            right.set_data_from_numpy(np.array([[5, 6, 7, 8]], np.int32))
+            answer = client.infer("two", [left, right])
+            assert answer.as_numpy("product").tolist() == [[5, 12, 21, 32]]
+            assert answer.as_numpy("sum").tolist() == [[6, 8, 10, 12]]
+            image = tritonclient.http.InferInput("image", [1, 8, 8, 1], "UINT8")
+            image.set_data_from_numpy(np.full((1, 8, 8, 1), 7, np.uint8))
+            wanted = tritonclient.http.InferRequestedOutput("classes", class_count=3)
+            rows = client.infer("labelled", [image], outputs=[wanted]).as_numpy("classes").ravel().tolist()
+            assert {row.decode().split(":")[2] for row in rows} == {"cat", "dog", "fish"}
+    finally:
+        stack.kill()

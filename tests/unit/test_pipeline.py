@@ -227,6 +227,53 @@ def test_a_rehearsal_goes_on_with_its_untrained_release(
     assert build(file, store, allow_untrained=True)["action"] == "unchanged"
 
 
+def bare(folder: Path, **keys: object) -> Path:
+    """A spec with nothing but the ONNX file."""
+    return change(write_scale(folder), source={"onnx": "scale.onnx"}, **keys)
+
+
+def test_a_plain_onnx_file_is_enough(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The golden samples are then onnxruntime's answers to seeded inputs, and that is said."""
+    figures = build(bare(tmp_path, parity={"samples": 11, "max_abs": 1e-4}), store)["manifest"]["parity"]
+    assert "no golden samples are given; parity is against onnxruntime's answers" in capsys.readouterr().err
+    assert (figures["samples"], figures["reference"]) == (11, "onnxruntime's answers")
+    with np.load(store.root / "releases" / "scale" / "1" / "golden.npz") as golden:
+        x, scores = golden["input.x"], golden["output.scores"]
+    assert len(np.unique(x, axis=0)) == 11
+    np.testing.assert_allclose(scores, x * 2, atol=1e-5)
+
+
+def test_golden_samples_that_are_given_are_the_source_model_s(store: Store, tmp_path: Path) -> None:
+    figures = build(write_scale(tmp_path), store)["manifest"]["parity"]
+    assert figures["reference"] == "the source model's answers"
+
+
+def test_made_golden_samples_are_kept_until_the_model_changes(store: Store, tmp_path: Path) -> None:
+    file = bare(tmp_path)
+    build(file, store)
+    (kept,) = store.cache.iterdir()
+    before = (kept / "golden.npz").stat().st_mtime_ns
+    build(file, store, force=True)
+    assert (kept / "golden.npz").stat().st_mtime_ns == before
+    bare(tmp_path, parity={"seed": 5})
+    build(file, store)
+    assert len(list(store.cache.iterdir())) == 2
+
+
+def test_an_onnx_model_that_its_inputs_break_is_refused_with_the_next_step(
+    store: Store, tmp_path: Path
+) -> None:
+    file = write_lookup(tmp_path, rows=3)
+    inputs = [{"name": "index", "dtype": "INT32", "dims": [1], "samples": {"uniform": [50, 60]}}]
+    with pytest.raises(ExportError) as error:
+        build(change(file, source={"onnx": "lookup.onnx"}, inputs=inputs), store)
+    assert "onnxruntime cannot make them" in error.value.found
+    assert "\n" not in error.value.found
+    assert "samples:" in error.value.remedy
+
+
 def run(*argv: str | Path) -> int:
     return cli.main([str(a) for a in argv])
 

@@ -250,7 +250,6 @@ def test_labels_that_are_not_text_are_refused(document: Document, write: Any, tm
             {"application": "ResNet50", "weights": "imagenet", "golden": "g.npz"},
             "with application, only weights",
         ),
-        ({"onnx": "m.onnx"}, "golden: the .npz"),
         ({"saved_model": "m.onnx"}, "is not a folder"),
         ({"keras": "."}, "is not a file"),
     ],
@@ -287,6 +286,15 @@ def test_an_integer_input_that_is_no_picture_must_say_how_its_samples_are_made(
 
 def test_an_exported_model_brings_its_samples_and_need_not_say_how(document: Document, write: Any) -> None:
     assert loader.load(write(put(document, "inputs.0.dtype", "INT32"))).inputs[0].dtype.name == "INT32"
+
+
+def test_an_exported_model_without_golden_samples_says_what_its_inputs_are_like(
+    document: Document, write: Any
+) -> None:
+    document["source"] = {"onnx": "m.onnx"}
+    assert loader.load(write(document)).source.golden is None
+    put(document, "inputs.0.dtype", "INT32")
+    assert "only pictures have a default" in refusal(write(document))
 
 
 def test_a_missing_spec_file_is_refused(tmp_path: Path) -> None:
