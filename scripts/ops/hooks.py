@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 
 from ops import console
 from ops.errors import OpsError
-from ops.settings import ROOT, Settings
+from ops.settings import ROOT, Settings, folder
 
 
 def run(name: str, settings: Settings, *, must_succeed: bool, **facts: object) -> None:
@@ -22,7 +21,7 @@ def run(name: str, settings: Settings, *, must_succeed: bool, **facts: object) -
     Raises:
         OpsError: it failed, and ``must_succeed``.
     """
-    path = Path(os.environ.get("HOOKS_DIR") or ROOT / "hooks") / name
+    path = folder("HOOKS_DIR", "hooks") / name
     if not os.access(path, os.X_OK) or path.is_dir():
         return
     env = settings.environment()

@@ -22,6 +22,24 @@ _DOCKER = (
     "TRITON_IMAGE",
 )
 
+_PASSED_ON = ("TRTEXEC", "TRITON_BACKENDS")  # what the builder and the server read for themselves
+
+# Variables that are no knobs: what one of our processes tells another ...
+INTERNAL = {
+    "BACKENDS_DIR": "where the CPU server lays out its backends",
+    "COMPOSE_PATH_SEPARATOR": "how Compose reads the COMPOSE_FILE that we make for it",
+    "CUDA_VISIBLE_DEVICES": "the GPU of a builder without Docker",
+    "ENGINE": "the builder's engine in its container, which the Compose files set",
+    "MODEL_REPOSITORY": "Triton's part of the models volume",
+    "STACK_STARTED": "when the command began, for lines of progress",
+    "TRITON_HOST": "where a client in a container finds the server",
+}
+# ... and what other programs have defined.
+FOREIGN = (
+    "HTTPS_PROXY", "LD_LIBRARY_PATH", "NO_COLOR", "PATH", "PYTHONPATH", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE",
+    "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -76,6 +94,7 @@ class Settings:
             "MODEL_REPOSITORY": str(self.models_dir / "repository"),
             "TRITON_HOST": self.host,
             "NGC_TAG": self.ngc_tag,
+            **{name: value(name) for name in _PASSED_ON if value(name)},
             **console.started(),
         }
 
@@ -101,6 +120,19 @@ def load(environ: Mapping[str, str] = os.environ, file: Path = ROOT / ".env") ->
         ngc_tag=_text(values, "NGC_TAG"),
         docker={name: values.get(name, "") for name in _DOCKER},
     )
+
+
+def value(name: str, environ: Mapping[str, str] = os.environ, file: Path = ROOT / ".env") -> str:
+    """A knob that is read before ``load``: the environment's, or .env's; empty where neither has it."""
+    try:
+        return environ.get(name) or _parse(file).get(name, "")
+    except OpsError:  # load() says what is wrong with the file
+        return ""
+
+
+def folder(name: str, default: str) -> Path:
+    """A knob that names a folder, as an absolute path; a relative one begins at the checkout."""
+    return ROOT / (value(name) or default)
 
 
 def _parse(file: Path) -> Dict[str, str]:

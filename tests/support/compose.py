@@ -55,9 +55,9 @@ class Project:
         self.http, self.grpc, self.metrics = free_ports(3)
         knobs = {
             line.split("=")[0] for line in (ROOT / ".env").read_text().splitlines() if line[:1].isalpha()
-        }
+        } - {"VENVS_DIR"}
         self.env = {
-            # The bases stay what the machine says; every other knob is the test's or the default.
+            # The bases and the environments stay the machine's; all else is the test's or the default.
             **{k: v for k, v in os.environ.items() if k.endswith("_IMAGE") or k not in knobs},
             "COMPOSE_FILE": CPU,
             "COMPOSE_PROJECT_NAME": self.name,

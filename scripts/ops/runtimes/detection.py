@@ -11,7 +11,7 @@ from typing import List, Optional
 from ops.errors import OpsError
 from ops.probe import ask, dotted, version
 from ops.runtimes.compose import CPU_FILE
-from ops.settings import Settings
+from ops.settings import Settings, value
 
 _TRTEXEC = ("/opt/tensorrt/bin/trtexec", "/usr/src/tensorrt/bin/trtexec")
 OLDEST_ENGINE = (23, 0)  # BuildKit is its default builder: build secrets and cache mounts
@@ -141,7 +141,7 @@ def gpu_problem(runtime: str) -> Optional[str]:
 
 def trtexec() -> Optional[str]:
     """The trtexec that the builder will find, as an absolute path: the builder runs in another folder."""
-    wanted = os.environ.get("TRTEXEC") or "trtexec"
+    wanted = value("TRTEXEC") or "trtexec"
     found = shutil.which(wanted)
     return (
         str(Path(found).absolute()) if found else next((p for p in _TRTEXEC if os.access(p, os.X_OK)), None)
@@ -151,7 +151,7 @@ def trtexec() -> Optional[str]:
 def tensorrt_backend() -> Optional[Path]:
     """Triton's TensorRT backend, where it can be seen; a tritonserver that is a script may know others."""
     server = shutil.which("tritonserver")
-    places = [os.environ.get("TRITON_BACKENDS"), "/opt/tritonserver/backends"]
+    places = [value("TRITON_BACKENDS"), "/opt/tritonserver/backends"]
     if server:
         places.append(str(Path(server).resolve().parents[1] / "backends"))
     for place in filter(None, places):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -14,10 +13,10 @@ from typing import Dict, List, Optional
 
 from ops import console
 from ops.errors import OpsError
-from ops.settings import ROOT
+from ops.settings import ROOT, folder
 
 PYTHONS = ((3, 10), (3, 13))  # what the lock files are resolved for
-FOLDER = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs").absolute()  # children run in other folders
+FOLDER = folder("VENVS_DIR", ".venvs")
 # Disk of each environment in MiB, measured on CPython 3.11; the first is nearly all TensorFlow.
 DISK_MIB = {"builder": 1700, "triton": 300, "client": 150, "perf": 250, "scripts": 20, "tests": 700}
 # Where a component's lock file is, when not in the folder of its name.
