@@ -187,7 +187,7 @@ def _activate(args: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _rollback(args: argparse.Namespace) -> Dict[str, Any]:
-    releases = ModelReleases(Store(args.models_dir), args.model)
+    releases = ModelReleases(Store(args.models_dir, make=False), args.model)
     version = args.to if args.to is not None else releases.predecessor()
     if version is None:
         known = ", ".join(map(str, releases.versions)) or "none"
@@ -203,12 +203,18 @@ def _rollback(args: argparse.Namespace) -> Dict[str, Any]:
 
 def _make_live(args: argparse.Namespace, releases: ModelReleases, version: int) -> Dict[str, Any]:
     identity = engines.create(args.engine).identity() if args.engine else None
-    with releases.store.lock(f"{args.command} of {args.model}"):
-        previous = releases.activate(version, pending=args.pending, force=args.force, engine=identity)
-    print(
-        f"{args.model}: release {version} is live{', to be proven' if args.pending else ''}", file=sys.stderr
-    )
-    return {"model": args.model, "version": version, "previous": previous}
+    needed = args.command != "rollback"  # which works where nothing can be written
+    with releases.store.lock(f"{args.command} of {args.model}", needed=needed):
+        previous = releases.activate(
+            version,
+            pending=args.pending,
+            force=args.force,
+            anyway=args.command == "rollback",
+            engine=identity,
+        )
+        pending = releases.pending() is not None
+    print(f"{args.model}: release {version} is live{', to be proven' if pending else ''}", file=sys.stderr)
+    return {"model": args.model, "version": version, "previous": previous, "pending": pending}
 
 
 def _confirm(args: argparse.Namespace) -> Dict[str, Any]:

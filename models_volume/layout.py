@@ -29,7 +29,7 @@ CONFIG = "model/config.pbtxt"
 # Files of a model, beside its releases.
 PENDING = ".pending"  # the change that is to be proven
 HISTORY = ".history"  # which releases were proven
-BACK = ".back"  # the link that goes live if the change fails
+BACK = ".back"  # the link that goes live if the change fails, or with the next rollback
 
 
 @dataclass(frozen=True)

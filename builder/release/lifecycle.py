@@ -8,7 +8,7 @@ Going back needs no disk. All that it needs is made before the flip: the link to
 the mark, which becomes the failed release's ``failed.json`` by a rename.
 
     releases/<model>/.pending   {"version", "previous", "since"}
-    releases/<model>/.back      the link that goes live if the change fails
+    releases/<model>/.back      the link that goes live if the change fails, or with the next rollback
     releases/<model>/.history   {"proven": [...], "rolled_back": [...]}; once it was the first list alone
     releases/<model>/<N>/failed.json   beside the manifest: why this release never goes live again
 """
@@ -77,6 +77,7 @@ class ModelReleases:
         *,
         pending: bool = False,
         force: bool = False,
+        anyway: bool = False,
         engine: Optional[Dict[str, Any]] = None,
     ) -> Optional[int]:
         """Make a release live; returns the release to go back to, None when there is none.
@@ -84,6 +85,8 @@ class ModelReleases:
         Args:
             pending: the server has yet to prove it; ``confirm`` or ``revert`` must follow.
             force: even when the release is marked failed.
+            anyway: where the disk is full, an older proven release goes live all the same: the flip alone,
+                and not pending, since nothing can be written down.
             engine: the identity of the engine that will serve it, to refuse a plan it cannot load.
 
         Raises:
@@ -111,6 +114,8 @@ class ModelReleases:
             with contextlib.suppress(OSError):
                 if not pending and proven != version and self.live == version:
                     self.store.back(self.model, proven)
+                if anyway and self._flipped_to_proven(version):
+                    return previous
             raise ReleaseError(
                 f"{self.model}: release {version} could not be made live: {_words(e)}; "
                 f"live is {self.words_of_live()}",
@@ -120,6 +125,15 @@ class ModelReleases:
             with contextlib.suppress(OSError):
                 self._forget_pending()
         return previous
+
+    def _flipped_to_proven(self, version: int) -> bool:
+        """Make a release below the live one live by the flip alone, if it is proven; whether it was."""
+        live = self.live
+        if version not in self.history() or live is None or version >= live:
+            return False
+        self.store.back(self.model, version)
+        attempt("", self._prove, version, live)
+        return True
 
     def confirm(self) -> int:
         """The pending release is proven; returns its number.
@@ -370,10 +384,13 @@ class ModelReleases:
         return {key: list(data.get(key) or []) for key in ("proven", "rolled_back")}
 
     def _forget_pending(self) -> None:
+        """End the pending change, and lay ready what a rollback needs, while the disk takes it."""
         with contextlib.suppress(FileNotFoundError):
             self._pending_file.unlink()
         with contextlib.suppress(OSError):
-            self.store.forget_back(self.model)
+            before = self.predecessor()
+            if before is not None:
+                self.store.prepare_back(self.model, before)
 
     def _failed_file(self, version: int) -> Path:
         return self.store.folder(self.model, version) / layout.FAILED

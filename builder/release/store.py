@@ -173,15 +173,9 @@ class Store:
     def prepare_back(self, model: str, version: int) -> None:
         """Lay the link for ``back`` beside the releases, so that going back needs no new file."""
         ready = self._ready_link(model)
-        with contextlib.suppress(FileNotFoundError):
-            ready.unlink()
-        ready.symlink_to(layout.link_target(model, version))
-        _fsync(ready.parent)
-
-    def forget_back(self, model: str) -> None:
-        """Remove the link that ``prepare_back`` laid, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
-            self._ready_link(model).unlink()
+        if self.volume.names(ready) != version:
+            self._new_link(model, version).replace(ready)
+            _fsync(ready.parent)
 
     def back(self, model: str, version: Optional[int]) -> List[str]:
         """Make an older release live whatever else is wrong: the flip first, everything else after it.

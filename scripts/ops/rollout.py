@@ -99,7 +99,11 @@ class Rollout:
         """
         command = ["rollback", model, *([] if version is None else ["--to", str(version)])]
         row = self._flip(model, [*command, *(["--force"] if force else [])])
-        self._prove_or_revert(model, row["version"], row["previous"], stale)
+        if row["pending"]:
+            self._prove_or_revert(model, row["version"], row["previous"], stale)
+        else:
+            console.progress(f"{model}: the models volume takes no writing: release {row['version']} is live")
+            self._answers(model, row["version"], f"{model}: rolled back")
         return row
 
     def retire(self, model: str) -> Optional[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from datetime import datetime
 from pathlib import Path
@@ -545,3 +547,112 @@ def test_a_full_or_read_only_volume_is_an_error_before_the_live_release_changes(
         assert redeploy(stack, write_scale(tmp_path / "3", factor=4)).returncode == 0
     finally:
         stack.stop()
+
+
+def worst_case(stack: Stack, disk: Path, tmp_path: Path) -> dict[str, object]:
+    """Redeploy a release whose server answers wrongly, and fill the disk between its flip and its proof."""
+    hook = tmp_path / "hooks" / "failed-redeploy"
+    hook.parent.mkdir()
+    hook.write_text(f"#!/bin/sh\necho $HOOK_VERSION $HOOK_PREVIOUS > {tmp_path}/told\n")
+    hook.chmod(0o755)
+    stack.env["HOOKS_DIR"] = str(tmp_path / "hooks")
+    release = unproven(stack, write_scale(tmp_path / "2", factor=3))
+    with_backend(stack, release, WRONG)
+    child = subprocess.Popen(
+        [ROOT / "scripts/rollback", "--to", "2"],
+        cwd=ROOT, env=stack.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while live(stack) == 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        for size in (1 << 20, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    filler.write(b"\0" * size)
+    full = shutil.disk_usage(disk).free
+    _, errors = child.communicate(timeout=90)
+    return {"code": child.returncode, "errors": errors, "free": full}
+
+
+WRONG = """
+import numpy
+import triton_python_backend_utils as pb_utils
+class TritonPythonModel:
+    def initialize(self, args):
+        pass
+    def execute(self, requests):
+        out = []
+        for request in requests:
+            x = pb_utils.get_input_tensor_by_name(request, "x").as_numpy()
+            # Right for the clients of the load, who know the release's factor, and wrong for golden samples.
+            scores = x.astype(numpy.float32) * 3 + (0 if len(x) < 5 else 1)
+            out.append(pb_utils.InferenceResponse([pb_utils.Tensor("scores", scores)]))
+        return out
+"""
+
+
+@pytest.mark.timeout(180)
+def test_a_disk_that_fills_between_flip_and_proof_does_not_keep_the_bad_release_live(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    stack = Stack(small_disk / "models")
+    try:
+        stack.up(write_scale(tmp_path / "1"))
+        with loads(stack) as load:
+            found = worst_case(stack, small_disk, tmp_path)
+        assert found["free"] == 0
+        assert found["code"] == 1
+        assert "differs from the golden one" in str(found["errors"])
+        assert "Traceback" not in str(found["errors"])
+        assert live(stack) == 1
+        assert stack.status()["models"][0]["ready"] is True
+        assert states(stack)[2] == "failed"
+        assert (tmp_path / "told").read_text() == "2 1\n"
+        load.assert_clean(at_least=500)
+        # With the disk still full: a rollback has nowhere to go, and prune makes room.
+        assert "no proven release below" in stack.run("rollback").stderr
+        (small_disk / "filler").unlink()
+        assert redeploy(stack, write_scale(tmp_path / "3", factor=4)).returncode == 0
+    finally:
+        stack.stop()
+
+
+@pytest.mark.timeout(120)
+def test_a_rollback_needs_no_space(small_disk: Path, tmp_path: Path) -> None:
+    stack = Stack(small_disk / "models")
+    try:
+        stack.up(write_scale(tmp_path / "1"))
+        assert redeploy(stack, write_scale(tmp_path / "2", factor=3)).returncode == 0
+        with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(b"\0" * (1 << 20))
+        with loads(stack) as load:
+            done = stack.run("rollback")
+        assert (done.returncode, live(stack)) == (0, 1), done.stderr
+        load.assert_clean(at_least=100)
+    finally:
+        stack.stop()
+
+
+def test_a_retired_model_is_off_the_server_and_comes_back(stack: Stack, tmp_path: Path) -> None:
+    specs = [write_scale(tmp_path / "1"), write_scale(tmp_path / "other", name="other")]
+    stack.up(*specs)
+    done = stack.up(specs[0])
+    assert "other is live too" in done.stdout
+    assert "./scripts/retire other" in done.stdout
+    done = stack.run("retire", "nobody")
+    assert done.returncode == 1
+    assert 'there is no model "nobody"' in first_error(done)
+    with loads(stack) as load:
+        done = stack.run("retire", "other")
+        assert done.returncode == 0, done.stderr
+        assert "release 1 is off the server" in done.stdout
+        url = f"http://127.0.0.1:{stack.http}/v2/models/other/ready"
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(url, timeout=5)
+    load.assert_clean(at_least=100)
+    (row,) = [m for m in stack.status()["models"] if m["name"] == "other"]
+    assert (row["live"], row["releases"]) == (None, [1])
+    assert redeploy(stack, specs[1]).returncode == 0
+    assert [m["live"] for m in stack.status()["models"]] == [1, 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -368,3 +369,132 @@ def test_an_export_never_overwrites_the_spec_it_is_made_of(
     assert run("export", file, "--output", tmp_path) == 1
     assert file.read_text() == before
     assert "would be overwritten" in capsys.readouterr().err
+
+
+def test_a_build_publishes_and_what_is_live_stays_live(store: Store, tmp_path: Path) -> None:
+    file = write_scale(tmp_path)
+    build(file, store)
+    result = publish(change(file, batch={"max": 2}), store)
+    assert (result["action"], result["version"], result["live"]) == ("built", 2, 1)
+    assert publish(file, store)["action"] == "unchanged"
+    assert store.live("scale") == 1
+
+
+def test_the_manifest_knows_every_file_of_the_release(store: Store, tmp_path: Path) -> None:
+    data = build(write_scale(tmp_path), store)["manifest"]
+    release = store.folder("scale", 1)
+    there = {str(p.relative_to(release)): hashing.of_path(p) for p in release.rglob("*") if p.is_file()}
+    del there["manifest.json"]
+    assert data["files"] == there
+
+
+def test_what_is_built_is_what_was_hashed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source is replaced while its release is being built: none of the new one is in the release."""
+    file = write_scale(tmp_path)
+    before = hashing.of_path(tmp_path / "scale.onnx")
+    real = pipeline.onnx_model.check
+
+    def check(*args: Any) -> None:
+        write_scale(tmp_path, factor=9.0)
+        real(*args)
+
+    monkeypatch.setattr(pipeline.onnx_model, "check", check)
+    data = build(file, store)["manifest"]
+    assert hashing.of_path(tmp_path / "scale.onnx") != before
+    assert data["source"]["sha256"]["model"] == data["files"]["model.onnx"] == before
+    assert hashing.of_path(store.folder("scale", 1) / "model" / "1" / "model.onnx") == before
+
+
+def test_an_error_names_the_user_s_file_and_not_our_copy(store: Store, tmp_path: Path) -> None:
+    file = wrong_golden(write_scale(tmp_path))
+    (tmp_path / "scale.npz").write_bytes(b"")
+    with pytest.raises(SourceError) as error:
+        build(file, store)
+    assert str(tmp_path / "scale.npz") in str(error.value)
+    assert "staging" not in str(error.value)
+    assert list((store.root / "staging").iterdir()) == []
+
+
+def exporting(monkeypatch: pytest.MonkeyPatch, file: Path, act: Any = lambda: None) -> list[Path]:
+    """TensorFlow stood in for by a model that is there already; the folders it was exported into."""
+    folders = []
+
+    def export(_spec: Any, folder: Path, **_: Any) -> dict[str, Any]:
+        folders.append(folder)
+        shutil.copyfile(file.with_suffix(".onnx"), folder / "model.onnx")
+        act()
+        shutil.copyfile(file.with_suffix(".npz"), folder / "golden.npz")
+        return {"kind": "file", "untrained": False, "description": "a file"}
+
+    monkeypatch.setattr("builder.export.tensorflow.export", export)
+    return folders
+
+
+def keras(folder: Path, name: str) -> Path:
+    """A spec whose source is a .keras file."""
+    file = write_scale(folder, name=name)
+    (folder / "m.keras").write_text("a model")
+    return change(file, source={"keras": "m.keras"})
+
+
+def test_models_net_and_net_v2_keep_each_other_s_exports(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = keras(tmp_path / "v2", "net-v2")
+    folders = exporting(monkeypatch, other)
+    build(other, store)
+    mine = keras(tmp_path / "net", "net")
+    for seed in range(4):
+        exporting(monkeypatch, mine)
+        build(change(mine, parity={"seed": seed, "max_abs": 1e-4}), store)
+    kept = sorted(p.name.rpartition("-")[0] for p in store.cache.iterdir())
+    assert kept == ["net", "net", "net-v2"]
+    assert len(folders) == 1
+
+
+@pytest.mark.parametrize("end", [ExportError("unknown op"), KeyboardInterrupt()], ids=["fails", "ends"])
+def test_an_export_that_does_not_end_leaves_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    file = keras(tmp_path / "net", "net")
+    (store.cache / ".net-0123456789abcdef-77").mkdir()  # as the code before left them
+
+    def act() -> None:
+        raise end
+
+    exporting(monkeypatch, file, act)
+    with pytest.raises(type(end)):
+        build(file, store)
+    assert list((store.root / "staging").iterdir()) == []
+    assert [p for p in store.cache.iterdir() if not p.name.startswith(".")] == []
+    exporting(monkeypatch, file)
+    assert build(file, store)["version"] == 1
+    assert [p.name for p in store.cache.iterdir() if p.name.startswith(".")] == []
+
+
+def test_an_unchanged_model_is_not_exported_again_even_without_a_cache(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = keras(tmp_path / "net", "net")
+    folders = exporting(monkeypatch, file)
+    build(file, store)
+    shutil.rmtree(store.cache)
+    store.cache.mkdir()
+    assert build(file, store)["action"] == "unchanged"
+    assert len(folders) == 1
+
+
+def test_an_export_anew_that_comes_out_the_same_needs_no_release(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another TensorFlow, the same ONNX file: the engine is made of that."""
+    file = keras(tmp_path / "net", "net")
+    folders = exporting(monkeypatch, file)
+    build(file, store)
+    monkeypatch.setattr(manifest, "tools", lambda: {"python": "9.9"})
+    assert build(file, store)["action"] == "unchanged"
+    assert len(folders) == 2
+    assert store.versions("net") == [1]
+    assert list((store.root / "staging").iterdir()) == []
