@@ -421,7 +421,7 @@ def exporting(monkeypatch: pytest.MonkeyPatch, file: Path, act: Any = lambda: No
     """TensorFlow stood in for by a model that is there already; the folders it was exported into."""
     folders = []
 
-    def export(_spec: Any, folder: Path, **_: Any) -> dict[str, Any]:
+    def export(_spec: Any, folder: Path, _log: Path, **_: Any) -> dict[str, Any]:
         folders.append(folder)
         shutil.copyfile(file.with_suffix(".onnx"), folder / "model.onnx")
         act()

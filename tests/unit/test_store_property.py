@@ -157,16 +157,19 @@ class Releases(RuleBasedStateMachine):
         self.faults = faults
         died = code is None and faults.struck
         if not died:
-            self.look(before, error, doomed=lasting and code != errno.ENOSPC)
+            self.look(before, error, code=code if lasting else None)
         self.heal()
 
-    def look(self, before: int | None, error: BaseException | None, *, doomed: bool) -> None:
-        """Never bad, unless no rename was possible, which must be told."""
+    def look(self, before: int | None, error: BaseException | None, *, code: int | None) -> None:
+        """Never bad, unless no rename was possible, which must be told; ``code`` of a trouble that lasts."""
         live = self.store.live(MODEL)
         if live == before or live is None:
             return
+        doomed = code not in (None, errno.ENOSPC)
         if doomed and error is not None and (not self.server.good[live] or self.releases.pending()):
-            assert f"release {live}" in str(error).splitlines()[0], error
+            first = str(error).splitlines()[0]
+            # A disk that cannot even be read does not tell what is live: that is said.
+            assert f"release {live}" in first or (code == errno.EIO and "live now: unknown" in first), error
             return
         assert self.server.good[live], f"a bad release is live after {error!r}"
 
