@@ -52,7 +52,7 @@ def test_a_bundle_is_named_as_the_build_sees_it(tmp_path: Path) -> None:
 
 
 def test_files_are_made_for_the_build_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_secrets, "_pip_config", lambda: f"global.{INDEX}='https://c.example/simple'\n")
+    monkeypatch.setattr(build_secrets, "pip_config", lambda: f"global.{INDEX}='https://c.example/simple'\n")
     with build_secrets.handed({}) as given:
         assert "https://c.example/simple" in Path(given["BUILD_PIP_CONF"]).read_text()
         assert given["BUILD_CA_BUNDLE"] == os.devnull
@@ -65,7 +65,7 @@ def test_what_the_user_set_is_left_alone() -> None:
 
 
 def test_a_bundle_that_no_build_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_secrets, "_pip_config", lambda: "")
+    monkeypatch.setattr(build_secrets, "pip_config", lambda: "")
     bundle = tmp_path / "large.pem"
     bundle.write_bytes(b"x" * (build_secrets._LARGEST + 1))
     with pytest.raises(OpsError, match="larger than the 500 KiB"), build_secrets.handed(

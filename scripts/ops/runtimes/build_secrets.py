@@ -33,7 +33,7 @@ def handed(environ: Mapping[str, str] = os.environ) -> Iterator[Dict[str, str]]:
     if environ.get("BUILD_PIP_CONF"):
         yield {k: environ[k] for k in ("BUILD_PIP_CONF", "BUILD_CA_BUNDLE") if environ.get(k)}
         return
-    config = parse(_pip_config())
+    config = parse(pip_config())
     bundle = ca_bundle(config, environ)
     if bundle and Path(bundle).stat().st_size > _LARGEST:
         raise OpsError(
@@ -46,7 +46,8 @@ def handed(environ: Mapping[str, str] = os.environ) -> Iterator[Dict[str, str]]:
         yield {"BUILD_PIP_CONF": f.name, "BUILD_CA_BUNDLE": bundle or os.devnull}
 
 
-def _pip_config() -> str:
+def pip_config() -> str:
+    """`pip config list`."""
     done = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     )

@@ -9,16 +9,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, TextIO
 
 from ops import console
 from ops.errors import OpsError
+from ops.runtimes import uv
 from ops.settings import ROOT, folder
 
 PYTHONS = ((3, 10), (3, 13))  # what the lock files are resolved for
 FOLDER = folder("VENVS_DIR", ".venvs")
 # Disk of each environment in MiB, measured on CPython 3.11; the first is nearly all TensorFlow.
 DISK_MIB = {"builder": 1700, "triton": 300, "client": 150, "perf": 250, "scripts": 20, "tests": 700}
+_NEWS = 10.0  # seconds between two words on something that takes long
 # Where a component's lock file is, when not in the folder of its name.
 _LOCKS = {"perf": "client/bench"}
 
@@ -60,20 +62,39 @@ def ensure(parts: List[str]) -> None:
         raise OpsError(reason, remedy="run this with one of those: python3.12 ./scripts/up")
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a second `up` at the same time waits here
+        _wait_for(lock)
         _install(stale(parts))
+
+
+def _wait_for(lock: TextIO) -> None:
+    """Take the lock of ``FOLDER``; says so when another command's set-up has to be waited for."""
+    began = told = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if told == began or time.monotonic() - told > _NEWS:
+                told = time.monotonic()
+                console.progress(
+                    f"set-up: waiting for another command, which is installing into {FOLDER}, "
+                    f"{told - began:.0f} s"
+                )
+            time.sleep(0.2)
+        else:
+            return
 
 
 def _install(todo: List[str]) -> None:
     if not todo:
         return
     began = time.monotonic()
-    console.progress(f"set-up: installing {', '.join(todo)} into {FOLDER}")
+    with_uv = uv.program() is not None and uv.environment(uv.pip_settings()) is not None
+    console.progress(f"set-up: installing {', '.join(todo)} into {FOLDER}{' with uv' if with_uv else ''}")
     jobs: Dict[str, subprocess.Popen[bytes]] = {}
     try:
         for part in todo:
-            jobs[part] = _start(part)
-        _await(jobs, began)
+            jobs[part] = _start(part, with_uv=with_uv)
+        _await(jobs, began, with_uv=with_uv)
     finally:
         for job in jobs.values():
             if job.poll() is None:
@@ -84,31 +105,46 @@ def _install(todo: List[str]) -> None:
     console.progress(f"set-up: done in {time.monotonic() - began:.0f} s")
 
 
-def _await(jobs: Dict[str, subprocess.Popen[bytes]], began: float) -> None:
+def _await(jobs: Dict[str, subprocess.Popen[bytes]], began: float, *, with_uv: bool) -> None:
+    """Wait for all; what uv failed at is tried again with pip. Raises OpsError when a part failed."""
     told = began
-    while any(job.poll() is None for job in jobs.values()):
-        time.sleep(0.2)
-        if time.monotonic() - told > 10:
+    again = set(jobs) if with_uv else set()  # what pip has not tried yet
+    waiting = list(jobs)
+    while waiting:
+        for part in list(waiting):
+            code = jobs[part].poll()
+            if code == 0:
+                waiting.remove(part)
+            elif code is not None and part in again:
+                again.remove(part)
+                console.progress(f"set-up: uv did not install {part} (see {_kept_log(part)}); pip does")
+                jobs[part] = _start(part, with_uv=False)
+            elif code is not None:
+                raise _failed(part)
+        if waiting and time.monotonic() - told > _NEWS:
             told = time.monotonic()
-            waiting = ", ".join(p for p, job in jobs.items() if job.poll() is None)
-            console.progress(f"set-up: still installing {waiting}, {told - began:.0f} s")
-        for part, job in jobs.items():
-            if job.poll() not in (None, 0):
-                log = _log(part).read_text("utf-8", "replace")
-                errors = [x for x in log.splitlines() if x.startswith("ERROR")] or log.splitlines()[-5:]
-                raise OpsError(
-                    f"set-up of {part} failed",
-                    details="\n".join(line[:300] for line in errors[-5:]),
-                    remedy=f"see {_log(part)}; is a package index reachable (pip config list)? On a machine "
-                    "without one: install the lock files' packages yourself and use --no-setup",
-                )
+            console.progress(f"set-up: still installing {', '.join(waiting)}, {told - began:.0f} s")
+        if waiting:
+            time.sleep(0.1)
 
 
-def _start(part: str) -> subprocess.Popen[bytes]:
+def _failed(part: str) -> OpsError:
+    log = _log(part).read_text("utf-8", "replace")
+    errors = [x for x in log.splitlines() if x.startswith("ERROR")] or log.splitlines()[-5:]
+    return OpsError(
+        f"set-up of {part} failed",
+        details="\n".join(line[:300] for line in errors[-5:]),
+        remedy=f"see {_log(part)}; is a package index reachable (pip config list)? On a machine "
+        "without one: install the lock files' packages yourself and use --no-setup",
+    )
+
+
+def _start(part: str, *, with_uv: bool) -> subprocess.Popen[bytes]:
+    """Make the environment of a part anew and begin to install its lock file."""
     folder = FOLDER / part
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    outer = _pip_can_install_elsewhere()
+    outer = with_uv or _pip_can_install_elsewhere()
     # A pip of its own is seconds and megabytes that no environment needs, and Debian's python3 cannot even
     # make one without the package python3-venv.
     made = subprocess.run(
@@ -123,6 +159,12 @@ def _start(part: str) -> subprocess.Popen[bytes]:
             details=(made.stdout + made.stderr).strip()[-800:],
             remedy=f"apt-get install python3-venv, or python{sys.version_info[0]}.{sys.version_info[1]}-venv",
         )
+    program = uv.program() if with_uv else None
+    if program is not None:
+        command = uv.command(program, str(python(part)), str(_lock_file(part)))
+        env = uv.environment(uv.pip_settings())
+        with _log(part).open("wb") as log:
+            return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
     target = ["-m", "pip", "--python", str(python(part))] if outer else ["-m", "pip"]
     with _log(part).open("wb") as log:
         return subprocess.Popen(
@@ -147,6 +189,11 @@ def _pip_can_install_elsewhere() -> bool:
         return False
     version = tuple(int(n) for n in words[1].split(".")[:2] if n.isdigit())
     return version >= (22, 3)
+
+
+def _kept_log(part: str) -> Path:
+    """The log of an attempt with uv, out of the way of pip's."""
+    return _log(part).replace(FOLDER / f"{part}.uv.log")
 
 
 def _log(part: str) -> Path:
