@@ -36,9 +36,8 @@ def run(args: argparse.Namespace) -> int:
     console.progress(f"running {choice.why}")
     runtime = create(settings, choice.runtime, choice.device, setup=not args.no_setup)
     machine.before_up(runtime, settings, setup=not args.no_setup)
-    runtime.prepare()
     models = spec_paths(shared.names(args) or settings.models.split())
-    with operation_lock.held(settings, "up"):
+    with operation_lock.held(settings, "up", setup=runtime.prepare):
         names = Rollout(runtime, settings).up(models, force=args.force)
         runtime.serve()
         smoke = _smoke(runtime, as_json=args.json)
