@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,14 @@ def test_no_folder_holds_more_modules_than_one_look_takes_in(package: str) -> No
         for folder in folders
     }
     assert {name: n for name, n in counts.items() if n > LARGEST} == {}
+
+
+def test_every_place_that_the_design_names_is_there() -> None:
+    text = (ROOT / "docs" / "design.md").read_text("utf-8")
+    table = text[text.index("## Where to change what") :].split("\n## ")[0]
+    places = re.findall(r"`([a-z_]+/[a-zA-Z_./]*)`", table)
+    assert len(places) > 15
+    assert [name for name in places if not (ROOT / name).exists()] == []
 
 
 def test_triton_is_no_package_of_ours() -> None:
