@@ -31,6 +31,7 @@ INTERNAL = {
     "CUDA_VISIBLE_DEVICES": "the GPU of a builder without Docker",
     "ENGINE": "the builder's engine in its container, which the Compose files set",
     "MODEL_REPOSITORY": "Triton's part of the models volume",
+    "STACK_DETAILS": "whether the builder hides how its work goes on",
     "STACK_STARTED": "when the command began, for lines of progress",
     "TRITON_HOST": "where a client in a container finds the server",
 }
