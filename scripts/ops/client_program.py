@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import shlex
 import subprocess
 import sys
 from types import ModuleType
-from typing import List
+from typing import Dict, List
 
 from ops.arguments import JSON_HELP, MODEL_HELP
 from ops.runtimes import environments
+from ops.runtimes.selection import current
 from ops.settings import ROOT, Settings
 
 
@@ -27,14 +29,25 @@ def forwarded(argv: List[str]) -> List[str]:
     return ours.parse_known_args(argv)[1]
 
 
-def run(settings: Settings, module: str, argv: List[str]) -> int:
-    """Run ``python -m module ARGV`` in the user's own folder; its exit code."""
+def run(args: argparse.Namespace, settings: Settings, module: str, argv: List[str]) -> int:
+    """Run ``python -m module ARGV`` in the user's own folder; its exit code.
+
+    Raises:
+        OpsError: the stack runs in containers, and its live releases cannot be had.
+    """
     sys.stdout.flush()
-    return subprocess.run(
-        [str(environments.python("client")), "-m", module, *argv],
-        env=settings.python_environment(),
-        check=False,
-    ).returncode
+    # A server or a volume that the user names is not this stack's.
+    elsewhere = any(word.partition("=")[0] in ("--url", "--models-dir") for word in argv)
+    with contextlib.ExitStack() as stack:
+        changes: Dict[str, str] = {}
+        if not elsewhere:
+            runtime = current(settings, args.runtime)
+            changes = stack.enter_context(runtime.client_environment(args.model))
+        return subprocess.run(
+            [str(environments.python("client")), "-m", module, *argv],
+            env={**settings.python_environment(), **changes},
+            check=False,
+        ).returncode
 
 
 def local_baseline() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from pathlib import Path
 from typing import Tuple
 
@@ -27,9 +28,12 @@ def run(args: argparse.Namespace) -> int:
     program, libraries = perf_analyzer()
     argv = ["run", "--local", client_program.local_baseline()]
     argv += ["--perf-analyzer", str(program), "--libraries", str(libraries)]
-    return client_program.run(
-        settings, "triton_stack_client.bench", [*argv, *client_program.forwarded(args.argv)]
-    )
+    argv += client_program.forwarded(args.argv)
+    if args.out is None:  # beside what earlier runs left, wherever the models volume is
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        name = f"{stamp}-{args.model}" if args.model else stamp
+        argv += ["--out", str(settings.models_dir / "bench" / name)]
+    return client_program.run(args, settings, "triton_stack_client.bench", argv)
 
 
 def perf_analyzer() -> Tuple[Path, Path]:

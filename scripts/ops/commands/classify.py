@@ -18,4 +18,4 @@ def run(args: argparse.Namespace) -> int:
     """The client's exit code: 0 when every picture was classified."""
     environments.ensure(["client"])
     argv = ["classify", *client_program.forwarded(args.argv)]
-    return client_program.run(load(), "triton_stack_client", argv)
+    return client_program.run(args, load(), "triton_stack_client", argv)

@@ -19,4 +19,4 @@ def run(args: argparse.Namespace) -> int:
     settings = load()
     environments.ensure(["triton", "client"])
     argv = ["latency", "--local", client_program.local_baseline(), *client_program.forwarded(args.argv)]
-    return client_program.run(settings, "triton_stack_client.bench", argv)
+    return client_program.run(args, settings, "triton_stack_client.bench", argv)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Protocol, Tuple
+from typing import Any, ContextManager, Dict, List, Optional, Protocol, Tuple
 
 from models_volume import snapshot
 from ops.runtimes.server import Server
@@ -50,6 +50,10 @@ class Runtime(Protocol):
 
     def log_tail(self) -> List[str]:
         """The last lines of the server's log; none where it cannot be read. Never raises."""
+
+    def client_environment(self, model: Optional[str]) -> ContextManager[Dict[str, str]]:
+        """What the client's programs on this machine need besides the settings, to work with ``model``'s live
+        release (None: with everything that is live); raises OpsError when it cannot be had."""
 
     def snapshot(self) -> Dict[str, snapshot.Model]:
         """Every model on the models volume."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from models_volume import snapshot
 from ops import console
 from ops.checks.ports import port_problem
 from ops.errors import OpsError
-from ops.runtimes import build_secrets, docker_sdk
+from ops.runtimes import build_secrets, docker_sdk, volume_copy
 from ops.runtimes.server import Server
 from ops.runtimes.server_log import cause, errors
 from ops.settings import ROOT, Settings
@@ -191,6 +192,28 @@ class Compose:
             raise OpsError("the models volume cannot be read", details=error.strip()[-1000:])
         data: Dict[str, snapshot.Model] = json.loads(text)
         return data
+
+    @contextlib.contextmanager
+    def client_environment(self, model: Optional[str]) -> Iterator[Dict[str, str]]:
+        """MODELS_DIR: a copy of the live releases. On a GPU, a `trtexec` in PATH that runs in a container.
+
+        Raises:
+            OpsError: the server does not run, or a release cannot be copied.
+        """
+        container = self._container()
+        if container is None or container.status != "running":
+            raise OpsError("the server does not run", remedy="./scripts/up --runtime docker")
+        live = {name: data["live"] for name, data in self.snapshot().items() if data["live"]}
+        with volume_copy.copied(container.name, {model: live[model]} if model in live else live) as folder:
+            changes = {"MODELS_DIR": str(folder)}
+            if self.device == "gpu":
+                run = ["run", "--rm", "--no-deps", "-T", "--volume", f"{folder}:{folder}:ro"]
+                knobs = [f"{key}={value}" for key, value in self._environment().items()]
+                compose = ["env", *knobs, "docker", "compose"]
+                command = [*compose, *run, "--entrypoint", "trtexec", "builder"]
+                volume_copy.program(folder / "bin", "trtexec", command, ROOT)
+                changes["PATH"] = os.pathsep.join([str(folder / "bin"), os.environ["PATH"]])
+            yield changes
 
     def ask(self, part: str, args: List[str]) -> Tuple[int, str]:
         """Run ``python -m PART ARGS``; its exit code and standard output. Its progress is shown."""

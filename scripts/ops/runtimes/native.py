@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, ContextManager, Dict, List, Optional, Tuple
 
 from models_volume import snapshot
 from models_volume.layout import Volume
@@ -215,6 +216,11 @@ class Native:
     def log_tail(self) -> List[str]:
         """The last lines of the server's log."""
         return self.process.log_tail()
+
+    def client_environment(self, model: Optional[str]) -> ContextManager[Dict[str, str]]:
+        """Nothing: the models volume is a folder of this machine."""
+        del model
+        return contextlib.nullcontext({})
 
     def snapshot(self) -> Dict[str, snapshot.Model]:
         """Every model on the models volume."""
