@@ -91,7 +91,8 @@ def _run(args: argparse.Namespace) -> int:
     chosen, config, urls = _server(args)
     folder = (
         args.out
-        or args.models_dir / "bench" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{chosen.model}"
+        or Path(args.reports or args.models_dir / "bench")
+        / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{chosen.model}"
     )
     try:
         folder.mkdir(parents=True)

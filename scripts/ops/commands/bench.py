@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from pathlib import Path
 from typing import Tuple
 
@@ -28,11 +27,9 @@ def run(args: argparse.Namespace) -> int:
     program, libraries = perf_analyzer()
     argv = ["run", "--local", client_program.local_baseline()]
     argv += ["--perf-analyzer", str(program), "--libraries", str(libraries)]
+    # With Docker too, although the client's models volume is then a copy that goes away.
+    argv += ["--reports", str(settings.models_dir / "bench")]
     argv += client_program.forwarded(args.argv)
-    if args.out is None:  # beside what earlier runs left, wherever the models volume is
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        name = f"{stamp}-{args.model}" if args.model else stamp
-        argv += ["--out", str(settings.models_dir / "bench" / name)]
     return client_program.run(args, settings, "triton_stack_client.bench", argv)
 
 

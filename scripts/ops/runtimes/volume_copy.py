@@ -1,4 +1,4 @@
-"""The live releases of a Docker stack as files of this machine, for the client: the volume is the engine's."""
+"""The live releases of a Docker stack as files of this machine, for the client; the volume is Docker's."""
 
 from __future__ import annotations
 
