@@ -23,6 +23,8 @@ from ops.settings import ROOT, Settings
 CPU_FILE = "compose.cpu.yaml"
 DEVICE_LABEL = "tensorflow-triton.device"  # on the server's container, in both Compose files
 _PROFILES = "build,serve,smoke"
+_FREE = ("data", "home", "media", "mnt", "srv", "tmp")  # no image of ours has files there
+_HOST = "/host"
 _LOAD_SECS = 180  # for a server to start, load and warm up its models
 _PORTS = {"HTTP_PORT": "8000/tcp", "GRPC_PORT": "8001/tcp", "METRICS_PORT": "8002/tcp"}
 
@@ -218,7 +220,7 @@ class Compose:
     def ask(self, part: str, args: List[str]) -> Tuple[int, str]:
         """Run ``python -m PART ARGS``; its exit code and standard output. Its progress is shown."""
         done = self._one_off(part, args, answer=True)
-        return done.returncode, done.stdout
+        return done.returncode, self._outside(done.stdout) if done.returncode else done.stdout
 
     def _run(self, service: str, args: List[str]) -> int:
         return self._one_off(service, args, answer=False).returncode
@@ -234,7 +236,8 @@ class Compose:
         )
 
     def _mounted(self, arg: str, mounts: List[str]) -> str:
-        """``arg`` as a container sees it: of a file its whole folder is mounted, read-only, under /host."""
+        """``arg`` as a container sees it: of a file its whole folder is mounted, read-only. Under its own
+        path, so that messages name it rightly; under /host where an image may have something of its own."""
         path = Path(arg)
         if not path.is_absolute() or not path.is_file():
             return arg
@@ -246,10 +249,16 @@ class Compose:
                     f"{needed} cannot be read by user 1000, as whom the containers run",
                     remedy=f"chmod -R o+rX {path.parent}",
                 )
-        mount = f"{path.parent}:/host{path.parent}:ro"
+        place = "" if path.parts[1] in _FREE and len(path.parts) > 3 else _HOST
+        mount = f"{path.parent}:{place}{path.parent}:ro"
         if mount not in mounts:
             mounts.append(mount)
-        return f"/host{path}"
+        return f"{place}{path}"
+
+    def _outside(self, message: str) -> str:
+        """What a container says, with the places as they are called out here."""
+        message = re.sub(rf"(?<![\w.-]){_HOST}/", "/", message)
+        return re.sub(r"(?<![\w./-])/models(?=/)", f"{self._volume()}:", message)
 
     def _compose(
         self,
