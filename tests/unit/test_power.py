@@ -32,7 +32,7 @@ MakeSpec = Callable[..., Spec]
 
 def build_release(file: Path, folder: Path) -> dict[str, Any]:
     result = build.build(
-        file, Store(folder), "onnxruntime", allow_untrained=True, force=True, activate="no"
+        file, Store(folder), "onnxruntime", allow_untrained=True, force=True
     )  # fmt: skip
     data: dict[str, Any] = result["manifest"]
     return data
