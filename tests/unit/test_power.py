@@ -106,7 +106,10 @@ def test_the_names_of_a_picture_s_mutants_say_what_they_do(make_spec: MakeSpec) 
 
 def test_preprocessing_done_by_the_client_too_keeps_the_pixels_type(make_spec: MakeSpec) -> None:
     preprocessing = {"mode": "unit", "where": "graph"}
-    s = make_spec(inputs=[{"name": "x", "dtype": "UINT8", "dims": [8, 8, 1], "preprocessing": preprocessing}])
+    s = make_spec(
+        source={"application": "ResNet50", "weights": "imagenet"},
+        inputs=[{"name": "x", "dtype": "UINT8", "dims": [8, 8, 1], "preprocessing": preprocessing}],
+    )
     found = {m.name: m.arrays["x"] for m in mutants.of_inputs(s, golden.make_inputs(s))}
     twice = found["preprocessing done twice"]
     assert (twice.dtype, set(np.unique(twice))) == (np.dtype(np.uint8), {0, 1})
