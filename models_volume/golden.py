@@ -1,8 +1,8 @@
 """``golden.npz``: seeded inputs and the source model's own outputs on them.
 
 It holds ``input.<name>`` and ``output.<name>``, each [samples, *dims] in the contract's dtype, as
-``numpy.savez`` writes them, without pickles. In a release it also holds ``verified.<name>``: what the
-engine itself answered when it was verified. Older releases lack those.
+``numpy.savez`` writes them, without pickles. Beside it in a release, ``verified.npz`` holds as
+``output.<name>`` what the engine itself answered when it was verified; older releases lack that file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Tuple
 
 import numpy as np
 
@@ -21,11 +21,10 @@ Arrays = Dict[str, np.ndarray]
 UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 
-def save(path: Path, inputs: Arrays, outputs: Arrays, verified: Optional[Arrays] = None) -> None:
-    """Write the samples, in a release with the engine's own answers."""
+def save(path: Path, inputs: Arrays, outputs: Arrays) -> None:
+    """Write the samples; without inputs, an engine's own answers."""
     arrays: Dict[str, Any] = {f"input.{k}": v for k, v in inputs.items()}
     arrays.update({f"output.{k}": v for k, v in outputs.items()})
-    arrays.update({f"verified.{k}": v for k, v in (verified or {}).items()})
     with path.open("wb") as f:
         np.savez(f, **arrays)
 
@@ -35,21 +34,12 @@ def load(path: Path) -> Tuple[Arrays, Arrays]:
 
     Entries of other names are left out. Nothing is checked against a contract.
     """
-    arrays = _read(path)
-    return _side(arrays, "input."), _side(arrays, "output.")
-
-
-def load_verified(path: Path) -> Arrays:
-    """The engine's own answers by output name, empty in an older release; raises VolumeError."""
-    return _side(_read(path), "verified.")
-
-
-def _read(path: Path) -> Arrays:
     try:
         with np.load(str(path), allow_pickle=False) as npz:
-            return {k: np.asarray(npz[k]) for k in npz.files}
+            arrays = {k: np.asarray(npz[k]) for k in npz.files}
     except UNREADABLE as e:
         raise VolumeError(f"{path}: cannot be read as golden samples: {e}") from e
+    return _side(arrays, "input."), _side(arrays, "output.")
 
 
 def _side(arrays: Arrays, prefix: str) -> Arrays:

@@ -8,7 +8,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from builder import engine as engines
 from builder import hashing, progress
@@ -302,9 +302,10 @@ def _make(job: Job, export: Export, release: Path, work: Path, version: int, beg
     for output in spec.outputs:
         if output.labels is not None:
             shutil.copyfile(output.labels, model / labels_name(spec, output.name))
-    shutil.copyfile(export.onnx, release / layout.ONNX)
-    shutil.copyfile(work / LOG, release / LOG)
-    golden.save(release / layout.GOLDEN, inputs, outputs, verified.answers)
+    kept: List[Any] = [(export.onnx, layout.ONNX), (export.golden, layout.GOLDEN), (work / LOG, LOG)]
+    for path, name in kept:
+        shutil.copyfile(path, release / name)
+    golden.save(release / layout.VERIFIED, {}, verified.answers)
     seconds["all"] = time.monotonic() - began
     return {
         "engine": {

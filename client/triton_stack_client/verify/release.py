@@ -9,7 +9,7 @@ from typing import Any
 from models_volume import golden, manifest
 from models_volume.comparator import Allowance
 from models_volume.errors import VolumeError
-from models_volume.layout import GOLDEN, Volume
+from models_volume.layout import GOLDEN, VERIFIED, Volume
 from models_volume.preprocessing import Preprocessing
 from triton_stack_client.contract import Tensor
 from triton_stack_client.errors import ReleaseError
@@ -68,8 +68,11 @@ class Release:
         Raises:
             ReleaseError: the file cannot be read.
         """
+        path = self.folder / VERIFIED
+        if not path.exists():
+            return {}
         try:
-            return golden.load_verified(self.folder / GOLDEN)
+            return golden.load(path)[1]
         except VolumeError as e:
             raise ReleaseError(str(e)) from e
 
