@@ -12,6 +12,7 @@ import onnx
 import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
+from ops.commands import releases as releases_command
 from support.models import write_model, write_ranked, write_scale
 from support.resnet import write_resnet
 from triton_stack_client.errors import ServerError
@@ -21,6 +22,7 @@ from triton_stack_client.verify.golden import Golden, Tally
 from builder.errors import SourceError
 from builder.export import golden
 from builder.release import build, mutants
+from builder.release.lifecycle import ModelReleases
 from builder.release.store import Store
 from builder.spec import loader
 from builder.spec.model import Spec
@@ -239,3 +241,11 @@ def test_an_older_release_without_verified_answers_is_read_and_held_to_its_spec(
     (folder / "verified.npz").unlink()
     found = release.read(tmp_path / "v", "scale", 1)
     assert Golden(found).batched(server, 8, Tally()) == "max abs 0.04"  # type: ignore[arg-type]
+
+
+def test_releases_say_how_much_the_proof_would_notice(tmp_path: Path) -> None:
+    build_release(write_flat(tmp_path, gain=1e-6), tmp_path / "v")
+    [row] = ModelReleases(Store(tmp_path / "v"), "flat").rows()
+    assert "9 of 9 mutants noticed" in releases_command._row(row)
+    del row["proof"]  # as a release of before
+    assert len(releases_command._row(row)) == 10
