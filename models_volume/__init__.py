@@ -3,6 +3,7 @@
     layout          where things lie, which release is live, what does not belong there
     manifest        manifest.json: reading it, and typed access to what it says
     golden          golden.npz: reading and writing it (NumPy)
+    comparator      are these answers right? (NumPy)
     preprocessing   what becomes of pixels before they reach a model (NumPy, TensorFlow)
     readiness       does a server answer with a model's version, and if not, why
     snapshot        all of a volume as JSON: python -m models_volume snapshot DIR

@@ -1,7 +1,8 @@
 """``golden.npz``: seeded inputs and the source model's own outputs on them.
 
 It holds ``input.<name>`` and ``output.<name>``, each [samples, *dims] in the contract's dtype, as
-``numpy.savez`` writes them, without pickles.
+``numpy.savez`` writes them, without pickles. Beside it in a release, ``verified.npz`` holds as
+``output.<name>`` what the engine itself answered when it was verified; older releases lack that file.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.
 
 
 def save(path: Path, inputs: Arrays, outputs: Arrays) -> None:
-    """Write the samples."""
+    """Write the samples; without inputs, an engine's own answers."""
     arrays: Dict[str, Any] = {f"input.{k}": v for k, v in inputs.items()}
     arrays.update({f"output.{k}": v for k, v in outputs.items()})
     with path.open("wb") as f:

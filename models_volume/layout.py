@@ -23,6 +23,7 @@ _NO_LINK = (errno.ENOENT, errno.EINVAL, errno.ENOTDIR)  # nothing there, somethi
 # Files of a release.
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
+VERIFIED = "verified.npz"
 ONNX = "model.onnx"
 FAILED = "failed.json"  # why it never goes live again; not part of what was published
 CONFIG = "model/config.pbtxt"

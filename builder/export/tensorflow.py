@@ -49,10 +49,10 @@ def export(spec: Spec, folder: Path, log: Path, *, allow_untrained: bool) -> Dic
             proto = _convert(spec, function)
         failures.raise_unknown_ops()
         _save(proto, weights, folder / layout.ONNX)
-        inputs = golden.make_inputs(spec)
+        inputs = golden.candidates(spec)
         with failures.of_running():
             outputs = _run(tf, spec, function, inputs)
-        golden.save(folder / layout.GOLDEN, inputs, outputs)
+        golden.save(folder / layout.GOLDEN, *golden.pick(spec, inputs, outputs))
         golden.load(folder / layout.GOLDEN, spec)  # shapes, types, finite
         onnx_model.check(folder / layout.ONNX, spec, None)
     return weights

@@ -15,7 +15,7 @@ from builder import hashing, progress
 from builder.engine import LOG, Engine
 from builder.errors import BuilderError, EngineError
 from builder.export import golden, onnx_model
-from builder.release import exports, manifest, parity, sources, space
+from builder.release import exports, manifest, parity, power, sources, space
 from builder.release.exports import Export
 from builder.release.lifecycle import ModelReleases
 from builder.release.model_config import config_pbtxt, labels_name
@@ -267,6 +267,12 @@ def _warn(spec: Spec, weights: Dict[str, Any]) -> None:
         progress.say(f"{spec.name}: WARNING: weights are {weights['description']}")
 
 
+def _tell(spec: Spec, proof: Dict[str, Any]) -> None:
+    progress.say(f"{spec.name}: {proof['noticed']} of {proof['mutants']} mutants noticed")
+    for row in proof["passed"]:
+        progress.say(f"{spec.name}: not noticed: {row['mutant']} ({row['reason']})")
+
+
 def _make(job: Job, export: Export, release: Path, work: Path, version: int, began: float) -> Dict[str, Any]:
     """Fill the release folder; returns what the manifest says of it."""
     spec, engine = job.spec, job.engine
@@ -286,8 +292,11 @@ def _make(job: Job, export: Export, release: Path, work: Path, version: int, beg
     seconds["engine"] = built.seconds
     verifying = time.monotonic()
     with progress.step(f"{spec.name}: parity at batch {', '.join(map(str, spec.batch.sizes()))}"):
-        figures = parity.verify(spec, engine, file, inputs, outputs, work)
-    figures["reference"] = export.reference
+        verified = parity.verify(spec, engine, file, inputs, outputs, work)
+    with progress.step(f"{spec.name}: what the golden samples would notice"):
+        proof = power.measure(spec, engine, file, inputs, outputs, verified, work)
+    _tell(spec, proof)
+    verified.figures["reference"] = export.reference
     seconds["verify"] = time.monotonic() - verifying
     (model / "config.pbtxt").write_text(config_pbtxt(spec, engine, export.weights, version), "utf-8")
     for output in spec.outputs:
@@ -296,6 +305,7 @@ def _make(job: Job, export: Export, release: Path, work: Path, version: int, beg
     kept: List[Any] = [(export.onnx, layout.ONNX), (export.golden, layout.GOLDEN), (work / LOG, LOG)]
     for path, name in kept:
         shutil.copyfile(path, release / name)
+    golden.save(release / layout.VERIFIED, {}, verified.answers)
     seconds["all"] = time.monotonic() - began
     return {
         "engine": {
@@ -306,6 +316,7 @@ def _make(job: Job, export: Export, release: Path, work: Path, version: int, beg
             "argv": built.argv,
         },
         "weights": export.weights,
-        "parity": figures,
+        "parity": verified.figures,
+        "proof": proof,
         "seconds": seconds,
     }

@@ -140,6 +140,7 @@ def make(
     hashes: Dict[str, str],
     weights: Dict[str, Any],
     parity: Dict[str, Any],
+    proof: Dict[str, Any],
     seconds: Dict[str, float],
     ngc_tag: Optional[str],
 ) -> Dict[str, Any]:
@@ -162,6 +163,7 @@ def make(
         "weights": weights,
         "engine": engine,
         "parity": parity,
+        "proof": proof,
         "source": {"kind": spec.source.kind, "name": spec.source.name, "sha256": hashes},
         "tools": tools(),
         "ngc_tag": ngc_tag,

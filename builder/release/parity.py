@@ -1,7 +1,8 @@
-"""The parity gate: does the engine answer as the source model does?"""
+"""The parity gate: does the engine answer as the source model does, and how steady are its answers?"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -11,12 +12,27 @@ from builder.engine import Arrays, Engine
 from builder.errors import ParityError
 from builder.export import golden
 from builder.spec.model import Output, Spec
+from models_volume import comparator
+from models_volume.comparator import Allowance
 
 
-def verify(
-    spec: Spec, engine: Engine, file: Path, inputs: Arrays, outputs: Arrays, work: Path
-) -> Dict[str, Any]:
-    """Run the golden samples at every size of the profile and compare; returns the figures.
+@dataclass(frozen=True)
+class Verified:
+    """An engine that agrees with its source model.
+
+    Attributes:
+        figures: what the manifest says of it.
+        answers: the engine's own answers to the golden samples, [samples, *dims] by output name.
+        allowed: how far each output may be from the release's when it is served.
+    """
+
+    figures: Dict[str, Any]
+    answers: Arrays
+    allowed: Dict[str, Allowance]
+
+
+def verify(spec: Spec, engine: Engine, file: Path, inputs: Arrays, outputs: Arrays, work: Path) -> Verified:
+    """Run the golden samples at every size of the profile and compare.
 
     Running at min, opt and max also proves that the engine loads and takes those batches.
 
@@ -26,16 +42,23 @@ def verify(
     """
     count = len(next(iter(inputs.values())))
     rows: List[Dict[str, Any]] = []
-    for size in spec.batch.sizes():
-        # Every sample goes through at the largest size; at the smaller ones one batch proves the size,
-        # and starts elsewhere for the sake of variety.
-        starts = range(0, count, size) if size == spec.batch.max else [(7 * size) % count]
+    own: Arrays = {}
+    spread = {o.name: 0.0 for o in spec.outputs}
+    # The largest size first: every sample goes through it, and those answers are the engine's own; at the
+    # smaller ones one batch proves the size, and starts elsewhere for the sake of variety.
+    for size in sorted(spec.batch.sizes(), reverse=True):
+        starts = list(range(0, count, size)) if size == spec.batch.max else [(7 * size) % count]
         runs = [engine.run(spec, file, golden.batch_of(inputs, size, start), work) for start in starts]
         wanted = golden.batch_of(outputs, size * len(runs), starts[0])
         for output in spec.outputs:
-            found = np.concatenate([_checked(output, size, run[output.name]) for run in runs])
-            rows.append({"batch": size, **compare(output, wanted[output.name], found)})
-    figures = {
+            name = output.name
+            found = np.concatenate([_checked(output, size, run[name]) for run in runs])
+            rows.append({"batch": size, **compare(output, wanted[name], found)})
+            own.setdefault(name, found[:count])
+            again = golden.batch_of({name: own[name]}, len(found), starts[0])[name]
+            spread[name] = max(spread[name], comparator.compare(again, found).max_abs)
+    rows.sort(key=lambda row: row["batch"])
+    figures: Dict[str, Any] = {
         "samples": count,
         "tolerance": {"top1": spec.parity.top1, "max_abs": spec.parity.max_abs},
         "top1": min((r["top1"] for r in rows if r["top1"] is not None), default=None),
@@ -43,7 +66,11 @@ def verify(
         "by_batch": rows,
     }
     _gate(spec, figures)
-    return figures
+    parity = {name: max(r["max_abs"] for r in rows if r["output"] == name) for name in own}
+    allowed = {name: Allowance.measured(own[name], parity[name], spread[name]) for name in own}
+    figures["spread"] = spread
+    figures["served"] = {name: a.as_json() for name, a in allowed.items()}
+    return Verified(figures, own, allowed)
 
 
 def _checked(output: Output, size: int, found: np.ndarray) -> np.ndarray:
@@ -59,21 +86,10 @@ def _checked(output: Output, size: int, found: np.ndarray) -> np.ndarray:
 def compare(output: Output, wanted: np.ndarray, found: np.ndarray) -> Dict[str, Any]:
     """Top-1 agreement and the largest absolute difference between two arrays [n, *dims].
 
-    Top-1 is None unless ``dims`` is one dimension of two or more scores. A sample agrees when the class
-    the engine picks has, in the source's own answer, a score equal to its best within the resolution of
-    FP16 (2**-10 of it): such a tie is the number format's, not a wrong answer. NaN anywhere makes
-    max_abs infinite and that sample wrong.
+    models_volume.comparator says what counts as agreement.
     """
-    a, b = wanted.astype(np.float64), found.astype(np.float64)
-    difference = np.abs(a - b)
-    worst = float(np.max(np.where(np.isnan(difference), np.inf, difference)))
-    top1 = None
-    if len(output.dims) == 1 and output.dims[0] > 1:
-        best = a.max(axis=1)
-        picked = a[np.arange(len(a)), np.where(np.isnan(b), -np.inf, b).argmax(axis=1)]
-        agrees = (picked >= best - np.abs(best) * 2.0**-10) & np.isfinite(b).all(axis=1)
-        top1 = float(agrees.mean())
-    return {"output": output.name, "top1": top1, "max_abs": worst}
+    figures = comparator.compare(wanted, found)
+    return {"output": output.name, "top1": figures.top1, "max_abs": figures.max_abs}
 
 
 def _gate(spec: Spec, figures: Dict[str, Any]) -> None:

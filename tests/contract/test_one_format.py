@@ -14,7 +14,7 @@ from support.stack import ROOT, free_ports
 
 PARTS = ("builder", "client", "scripts/ops", "triton")
 # What only a reader of the format says: following the live link, and the names of a release's files.
-WORDS = {"readlink", "manifest.json", "golden.npz", ".pending"}
+WORDS = {"readlink", "manifest.json", "golden.npz", "verified.npz", ".pending"}
 # Looks at the processes of the server, in /proc, not at the volume.
 OTHERS = {"triton/cpu/leftovers.py": {"readlink"}}
 

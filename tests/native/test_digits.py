@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import ModuleType
 
 import numpy as np
@@ -33,5 +34,7 @@ def test_a_trained_model_keeps_its_accuracy(stack: Stack, digits: Digits) -> Non
         served = scores(client, f"127.0.0.1:{port}", digits.images)
         assert float((served.argmax(1) == digits.labels).mean()) == digits.keras_accuracy
         np.testing.assert_allclose(served, digits.keras_scores, atol=1e-4)
+    [release] = json.loads(stack.run("releases", "--json").stdout)
+    assert release["proof"] == {"mutants": 9, "noticed": 9, "passed": []}
     weights = stack.status()["models"][0]["weights"]
     assert weights["untrained"] is False

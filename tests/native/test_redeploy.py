@@ -46,6 +46,22 @@ class TritonPythonModel:
         os._exit(1)
 """
 
+# The real backend, whose answers `a` [n, *dims] are spoilt.
+SPOILS = """
+import importlib.util
+import sys
+from pathlib import Path
+import numpy as np
+real = Path(__file__).parents[1] / "onnxruntime"
+sys.path.insert(0, str(real))
+spec = importlib.util.spec_from_file_location("onnxruntime_backend", real / "model.py")
+backend = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(backend)
+class TritonPythonModel(backend.TritonPythonModel):
+    def _response(self, arrays):
+        return super()._response([np.ascontiguousarray({change}) for a in arrays])
+"""
+
 
 def redeploy(stack: Stack, spec: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return stack.run("redeploy", *options, "--model", spec)
@@ -293,6 +309,25 @@ def test_a_model_that_misbehaves_goes_back_and_the_server_lives(
         time.sleep(6)  # Triton polls nothing while a model loads
     done = redeploy(stack, write_scale(tmp_path / "3", factor=4))
     assert (done.returncode, live(stack)) == (0, 3), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("np.roll(a, 1, axis=0)", "output scores differs from the golden one"),
+        ("a + np.float32(0.01)", "output scores differs from the golden one by 0.01"),
+        ("np.broadcast_to(a[:1], a.shape)", "output scores differs from the golden one"),
+    ],
+    ids=["rows rotated", "wrong by less than the spec allows", "one row's answer for all"],
+)
+def test_answers_that_are_not_those_that_were_verified_go_back(
+    stack: Stack, tmp_path: Path, change: str, words: str
+) -> None:
+    stack.up(write_scale(tmp_path / "1"))
+    spec = write_scale(tmp_path / "2", factor=3, parity={"max_abs": 0.05})
+    with_backend(stack, unproven(stack, spec), SPOILS.format(change=change))
+    done = stack.run("rollback", "--to", "2")
+    assert_went_back(stack, done, words)
 
 
 @pytest.mark.timeout(400)

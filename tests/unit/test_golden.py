@@ -208,3 +208,44 @@ def test_a_file_that_holds_no_golden_samples_is_refused(
 def test_a_batch_goes_round_when_there_are_fewer_samples() -> None:
     batch = golden.batch_of({"x": np.arange(3)}, 5, start=2)
     assert batch["x"].tolist() == [2, 0, 1, 2, 0]
+
+
+def test_pictures_are_picked_for_the_spread_of_their_answers(make_spec: MakeSpec) -> None:
+    """A model that takes nearly all of them for one class."""
+    s = make_spec(inputs=[PICTURE], parity={"samples": 4})
+    inputs = golden.candidates(s)
+    assert len(inputs["x"]) == 12
+    scores = np.tile(np.array([0.90, 0.05, 0.05], np.float32), (12, 1))
+    scores[:, 0] -= np.linspace(0, 0.01, 12, dtype=np.float32)
+    scores[5], scores[9] = (0.1, 0.8, 0.1), (0.1, 0.1, 0.8)
+    kept, answers = golden.pick(s, inputs, {"y": scores})
+    assert sorted(set(answers["y"].argmax(axis=1))) == [0, 1, 2]
+    for picture, answer in zip(kept["x"], answers["y"]):
+        row = int(np.flatnonzero((inputs["x"] == picture).all(axis=(1, 2, 3)))[0])
+        np.testing.assert_array_equal(scores[row], answer)
+    again, _ = golden.pick(s, golden.candidates(s), {"y": scores})
+    np.testing.assert_array_equal(again["x"], kept["x"])
+
+
+def test_no_sample_is_picked_twice_even_where_all_answers_are_one(make_spec: MakeSpec) -> None:
+    s = make_spec(inputs=[PICTURE], parity={"samples": 4})
+    inputs = golden.candidates(s)
+    kept, _ = golden.pick(s, inputs, {"y": np.ones((12, 3), np.float32)})
+    assert len(np.unique(kept["x"].reshape(4, -1), axis=0)) == 4
+
+
+def test_an_output_of_large_numbers_does_not_drown_the_others(make_spec: MakeSpec) -> None:
+    s = make_spec(inputs=[PICTURE], parity={"samples": 2})
+    scores = np.zeros((6, 1), np.float32)
+    scores[4] = 0.001
+    big = np.full((6, 1), 1e6, np.float32)
+    big[1:] += np.linspace(0.1, 0.2, 5, dtype=np.float32)[:, None]
+    _, answers = golden.pick(s, golden.candidates(s), {"big": big, "scores": scores})
+    assert answers["scores"].max() == np.float32(0.001)
+
+
+def test_samples_of_a_file_are_taken_as_they_come(make_spec: MakeSpec, tmp_path: Path) -> None:
+    s = from_file(make_spec, tmp_path, np.zeros((9, 4), np.float32), parity={"samples": 3})
+    inputs = golden.candidates(s)
+    kept, _ = golden.pick(s, inputs, {"y": np.arange(3, dtype=np.float32)[:, None]})
+    assert len(inputs["x"]) == len(kept["x"]) == 3

@@ -47,7 +47,8 @@ def test_a_build_makes_a_whole_release_live(store: Store, tmp_path: Path) -> Non
     release = store.root / "releases" / "scale" / "1"
     files = {str(p.relative_to(release)) for p in release.rglob("*") if p.is_file()}
     assert files == {
-        "model/config.pbtxt", "model/1/model.onnx", "model.onnx", "golden.npz", "manifest.json", "build.log",
+        "model/config.pbtxt", "model/1/model.onnx", "model.onnx", "golden.npz", "verified.npz",
+        "manifest.json", "build.log",
     }  # fmt: skip
     assert json.loads((release / "manifest.json").read_text()) == result["manifest"]
 
@@ -192,7 +193,7 @@ def makeshift(document: dict[str, Any], write: Any, store: Store) -> Path:
     file: Path = write(document)
     job = pipeline.Job.of(file, store, "onnxruntime", allow_untrained=True)
     staged = store.stage("m") / "release"
-    files = ("model/1/model.onnx", "model/config.pbtxt", "golden.npz", "model.onnx")
+    files = ("model/1/model.onnx", "model/config.pbtxt", "golden.npz", "verified.npz", "model.onnx")
     (staged / "model" / "1").mkdir(parents=True)
     for name in files:
         (staged / name).touch()

@@ -39,7 +39,7 @@ class Doubler(Engine):
 
 def run(spec: Spec, engine: Engine, count: int = 5) -> dict[str, Any]:
     x = np.arange(count * 4, dtype=np.float32).reshape(count, 4)
-    return parity.verify(spec, engine, Path("engine"), {"x": x}, {"y": x[:, :3] * 2}, Path("work"))
+    return parity.verify(spec, engine, Path("engine"), {"x": x}, {"y": x[:, :3] * 2}, Path("work")).figures
 
 
 def compare(make_spec: MakeSpec, wanted: list[Any], found: list[Any], dims: list[int] | None = None) -> Any:

@@ -9,8 +9,9 @@ from models_volume.readiness import reason
 from triton_stack_client import progress
 from triton_stack_client.errors import ServerError
 from triton_stack_client.transport.protocol import Wire
+from triton_stack_client.verify.golden import Golden, Tally
 from triton_stack_client.verify.release import Release
-from triton_stack_client.verify.smoke import Golden, Tally, contract
+from triton_stack_client.verify.smoke import contract
 
 _NEWS = 5.0  # seconds after which one says again that one waits
 _LOOK = 0.1  # seconds between two looks at a version that is not ready

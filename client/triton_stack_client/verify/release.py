@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from models_volume import golden, manifest
+from models_volume.comparator import Allowance
 from models_volume.errors import VolumeError
-from models_volume.layout import GOLDEN, Volume
+from models_volume.layout import GOLDEN, VERIFIED, Volume
 from models_volume.preprocessing import Preprocessing
 from triton_stack_client.contract import Tensor
 from triton_stack_client.errors import ReleaseError
@@ -22,7 +23,7 @@ class Release:
     Attributes:
         inputs, outputs: the tensors of the contract.
         min_batch, max_batch: the batch sizes it takes.
-        max_abs, top1: how far answers may be from the golden ones.
+        allowed: by output, how far answers may be from the release's.
         weights: where the weights come from, in words.
         preprocessing: by input, what the client has to do to pixels; inputs that want none are not in it.
         labels: by output, the file that names its classes.
@@ -36,8 +37,7 @@ class Release:
     outputs: tuple[Tensor, ...]
     min_batch: int
     max_batch: int
-    max_abs: float
-    top1: float
+    allowed: dict[str, Allowance]
     weights: str
     untrained: bool
     preprocessing: dict[str, Preprocessing]
@@ -61,6 +61,20 @@ class Release:
             {t.name: inputs[t.name] for t in self.inputs},
             {t.name: outputs[t.name] for t in self.outputs},
         )
+
+    def verified(self) -> Arrays:
+        """The engine's own answers to the golden inputs by output name; empty in an older release.
+
+        Raises:
+            ReleaseError: the file cannot be read.
+        """
+        path = self.folder / VERIFIED
+        if not path.exists():
+            return {}
+        try:
+            return golden.load(path)[1]
+        except VolumeError as e:
+            raise ReleaseError(str(e)) from e
 
 
 def live(models_dir: Path, only: list[str] | None = None) -> list[Release]:
@@ -98,8 +112,13 @@ def read(models_dir: Path, model: str, version: int) -> Release:
     folder = volume.release(model, version)
     try:
         found = manifest.read(volume, model, version)
+        allowed = {
+            t.name: Allowance.of(found.served.get(t.name, {}), ceiling=found.max_abs) for t in found.outputs
+        }
     except VolumeError as e:
         raise ReleaseError(str(e)) from e
+    except (KeyError, TypeError, ValueError) as e:
+        raise ReleaseError(f"{folder}: its manifest's parity.served cannot be read: {e!r}") from e
     return Release(
         model=found.model,
         version=found.version,
@@ -108,8 +127,7 @@ def read(models_dir: Path, model: str, version: int) -> Release:
         outputs=tuple(Tensor(t.name, t.dtype, t.dims) for t in found.outputs),
         min_batch=found.min_batch,
         max_batch=found.max_batch,
-        max_abs=found.max_abs,
-        top1=found.top1,
+        allowed=allowed,
         weights=found.weights.description,
         untrained=found.weights.untrained,
         preprocessing={t.name: t.preprocessing for t in found.inputs if t.preprocessing},

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from triton_stack_client.errors import ClientError, ServerError
-from triton_stack_client.transport.protocol import Arrays, Wire
+from triton_stack_client.transport.protocol import Wire
 from triton_stack_client.verify import metrics
+from triton_stack_client.verify.golden import Golden, Tally
 from triton_stack_client.verify.release import Release
 from triton_stack_client.verify.report import Finding
 
-_SINGLES = 8  # golden samples sent one by one, over each protocol
 _SETTLE = 3.0  # seconds for the counters to catch up with the answers
-
-
-@dataclass
-class Tally:
-    """What we have asked of one model version so far."""
-
-    requests: int = 0
-    inferences: int = 0
 
 
 class Smoke:
@@ -110,86 +99,6 @@ class Smoke:
             if metrics.parse(text, release.model, release.version).requests > seen.requests:
                 return True
         return False
-
-
-class Golden:
-    """A release's golden samples, as requests."""
-
-    def __init__(self, release: Release) -> None:
-        self._release = release
-        self._inputs, self._outputs = release.golden()
-        self._count = len(next(iter(self._inputs.values())))
-
-    def batches(self) -> list[int]:
-        """Batch sizes to send: all samples together, and the largest the contract allows."""
-        low, high = self._release.min_batch, self._release.max_batch
-        return sorted({max(low, min(self._count, high)), high} - {1} or {high})
-
-    def singly(self, wire: Wire, tally: Tally) -> str:
-        """The smallest batches, one after another."""
-        worst = 0.0
-        for start in range(min(_SINGLES, self._count)):
-            worst = max(worst, self._ask(wire, self._release.min_batch, start, tally))
-        return f"{min(_SINGLES, self._count)} requests, max abs {worst:.2g}"
-
-    def batched(self, wire: Wire, size: int, tally: Tally) -> str:
-        """One request of ``size`` samples."""
-        return f"max abs {self._ask(wire, size, 0, tally):.2g}"
-
-    def refusals(self) -> Iterator[tuple[str, Callable[[Wire], object]]]:
-        """Requests that the server must refuse, with what is wrong about each."""
-        release = self._release
-        good = self._rows(self._inputs, release.min_batch, 0)
-        names = [t.name for t in release.outputs]
-        name, array = next(iter(good.items()))
-        over = self._rows(self._inputs, release.max_batch + 1, 0)
-        other = np.float32 if array.dtype != np.float32 else np.int32
-        taller = np.concatenate([array, array[:, :1]], axis=1)
-
-        def ask(inputs: Arrays, model: str = release.model) -> Callable[[Wire], object]:
-            return lambda wire: wire.infer(model, release.version, inputs, names)
-
-        yield f"batch {release.max_batch + 1}", ask(over)
-        yield f"{np.dtype(other).name} input", ask({**good, name: array.astype(other)})
-        yield f"shape {list(taller.shape)}", ask({**good, name: taller})
-        yield "an unknown input", ask({**{k: v for k, v in good.items() if k != name}, f"{name}_x": array})
-        yield "an unknown model", ask(good, f"{release.model}_x")
-
-    def _ask(self, wire: Wire, size: int, start: int, tally: Tally) -> float:
-        release = self._release
-        answers = wire.infer(
-            release.model,
-            release.version,
-            self._rows(self._inputs, size, start),
-            [t.name for t in release.outputs],
-        )
-        tally.requests += 1
-        tally.inferences += size
-        wanted = self._rows(self._outputs, size, start)
-        return max(_compare(release, t.name, wanted[t.name], answers[t.name]) for t in release.outputs)
-
-    def _rows(self, arrays: Arrays, size: int, start: int) -> Arrays:
-        rows = (np.arange(size) + start) % self._count
-        return {name: np.ascontiguousarray(a[rows]) for name, a in arrays.items()}
-
-
-def _compare(release: Release, name: str, wanted: np.ndarray, found: np.ndarray) -> float:
-    """The largest absolute difference; raises ServerError when the answer is not the golden one."""
-    if found.dtype != wanted.dtype or found.shape != wanted.shape:
-        raise ServerError(
-            f"output {name} is {found.dtype} {list(found.shape)}, not {wanted.dtype} {list(wanted.shape)}"
-        )
-    a, b = wanted.astype(np.float64), found.astype(np.float64)
-    if not np.isfinite(b).all():
-        raise ServerError(f"output {name} holds values that are not finite")
-    worst = float(np.abs(a - b).max())
-    if worst > release.max_abs:
-        row = int(np.abs(a - b).reshape(len(a), -1).max(axis=1).argmax())
-        raise ServerError(
-            f"output {name} differs from the golden one by {worst:.3g} (row {row}); "
-            f"allowed {release.max_abs:g}"
-        )
-    return worst
 
 
 def _check(model: str, check: str, act: Callable[[], str]) -> Finding:

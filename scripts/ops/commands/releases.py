@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from datetime import datetime, timezone
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from ops import arguments as shared
 from ops import console, model_choice
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         console.table(
             [
-                ["model", "N", "state", "age", "engine", "parity", "size", "weights", "changed"],
+                ["model", "N", "state", "age", "engine", "parity", "proof", "size", "weights", "changed"],
                 *map(_row, rows),
             ]
         )
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _row(row: Dict[str, Any]) -> List[str]:
     if row["state"] == "unreadable":
-        return [row["model"], str(row["version"]), f"unreadable: {row['reason']}", *[""] * 6]
+        return [row["model"], str(row["version"]), f"unreadable: {row['reason']}", *[""] * 7]
     engine, parity = row["engine"], row["parity"]
     gpu = f" on {engine['gpu']['name']}" if engine.get("gpu") else ""
     top1 = "" if parity["top1"] is None else f"top-1 {parity['top1']:.0%}, "
@@ -52,10 +52,16 @@ def _row(row: Dict[str, Any]) -> List[str]:
         _age(row["created"]),
         f"{engine['name']} {engine['version']}{gpu}",
         f"{top1}max abs {parity['max_abs']:.2g}",
+        _proof(row.get("proof")),
         f"{engine['bytes'] / 2**20:.1f} MiB",
         row["weights"]["kind"],
         "; ".join(row["changes"][:3]) + (" ..." if len(row["changes"]) > 3 else ""),
     ]
+
+
+def _proof(proof: Optional[Dict[str, Any]]) -> str:
+    """How many of the mistakes made at build the golden samples noticed; empty for an older release."""
+    return f"{proof['noticed']} of {proof['mutants']} mutants noticed" if proof else ""
 
 
 def _age(created: str) -> str:
