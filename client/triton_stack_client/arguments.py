@@ -90,7 +90,7 @@ def bench(parser: argparse.ArgumentParser, *, model: str = MODEL, as_json: str =
         metavar="RUN",
         help="print what changed: against this run, or between two",
     )
-    for hidden in ("--local", "--perf-analyzer", "--libraries"):
+    for hidden in ("--local", "--perf-analyzer", "--libraries", "--reports"):
         parser.add_argument(hidden, default="", help=argparse.SUPPRESS)
     server(parser)
 
