@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from triton_stack_client.errors import ClientError, ServerError
+from triton_stack_client.transport import direct
 
 Arrays = dict[str, np.ndarray]
 PROTOCOLS = ("http", "grpc")
@@ -26,6 +27,7 @@ _CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    direct.GRPC_OPTION,
 ]
 # What Triton answers while it loads, swaps or shuts down, where the status alone does not tell
 # (2.28 answers 400 to nearly everything over HTTP).
@@ -269,7 +271,12 @@ def _error(protocol: str, address: str, e: Exception) -> ServerError:
         message, status = str(e.message()), str(e.status() or "")
         gone = "UNAVAILABLE" in status or "DEADLINE" in status or "CANCELLED" in status
         passing = "UNAVAILABLE" in status or status == "503" or any(p in message for p in _PASSING)
-        return ServerError(f"{protocol} {address}: {message}", refused=not gone, again=passing)
+        return ServerError(
+            f"{protocol} {address}: {message}",
+            remedy="is the server up, and is this its address? ./scripts/status" if gone else "",
+            refused=not gone,
+            retriable=passing,
+        )
     if isinstance(e, TimeoutError | asyncio.TimeoutError):
         return ServerError(
             f"{protocol} {address}: no answer in time", remedy="is the server busy? ./scripts/status"
@@ -277,6 +284,6 @@ def _error(protocol: str, address: str, e: Exception) -> ServerError:
     # gevent, geventhttpclient and aiohttp raise OSErrors and SSL errors of their own kinds.
     return ServerError(
         f"{protocol} {address}: {type(e).__name__}: {e}",
-        remedy="is the server up? ./scripts/status",
-        again=True,
+        remedy="is the server up, and is this its address? ./scripts/status",
+        retriable=True,
     )
