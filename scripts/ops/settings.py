@@ -57,6 +57,7 @@ class Settings:
     models_dir: Path
     models: str
     ngc_tag: str
+    gpu_id: str
     docker: Mapping[str, str]  # what only Compose reads, as text; empty where it is left to its default
 
     @property
@@ -120,6 +121,7 @@ def load(environ: Mapping[str, str] = os.environ, file: Path = ROOT / ".env") ->
         models_dir=(ROOT / _text(values, "MODELS_DIR")).resolve(),
         models=_text(values, "MODELS"),
         ngc_tag=_text(values, "NGC_TAG"),
+        gpu_id=_gpu(values),
         docker={name: values.get(name, "") for name in _DOCKER},
     )
 
@@ -159,6 +161,16 @@ def _text(values: Mapping[str, str], name: str) -> str:
     if not values.get(name):
         raise OpsError(f"{name} is not set", remedy=f"set {name} in the environment or in .env")
     return values[name]
+
+
+def _gpu(values: Mapping[str, str]) -> str:
+    text = _text(values, "GPU_ID")
+    if not re.fullmatch(r"[0-9]{1,3}|(GPU|MIG)-[\w/-]+", text, re.ASCII):
+        raise OpsError(
+            f'GPU_ID is "{text}"; allowed is one GPU, by its number or its UUID (GPU-..., MIG-...)',
+            remedy="nvidia-smi -L lists them; set GPU_ID in the environment or in .env",
+        )
+    return text
 
 
 def _whole(values: Mapping[str, str], name: str, low: int, high: int) -> int:

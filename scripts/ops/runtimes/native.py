@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -107,8 +108,8 @@ class Native:
         """Raise OpsError when a port is taken by somebody else than our running server."""
         running = self.process.state()
         if running is not None:
-            wanted = {**self._settings.ports, "device": self.device}
-            differs = {k: running.get(k) for k, v in wanted.items() if running.get(k) != v}
+            wanted = {**self._settings.ports, **self._wanted_gpu(), "device": self.device}
+            differs = {k: running[k] for k, v in wanted.items() if running.get(k, v) != v}
             if differs:
                 found = ", ".join(f"{k} {v}" for k, v in differs.items())
                 raise OpsError(
@@ -150,7 +151,7 @@ class Native:
             ) from e
 
     def _start(self) -> None:
-        env = self._settings.environment()
+        env = {**self._settings.environment(), **self._gpu()}
         if self.device == "cpu":
             env["BACKENDS_DIR"] = str(self._settings.run_dir / "backends")
             argv = [self.python("triton"), str(ROOT / "triton" / "cpu" / "server.py")]
@@ -159,12 +160,25 @@ class Native:
         if self.process.crashed():
             console.progress(f"the last server ended by itself; its log is kept as {self.process.log}.1")
         console.progress(f"starting Triton on {', '.join(map(str, self._settings.ports.values()))}")
-        facts = {**self._settings.ports, "device": self.device, "setup": self._setup}
+        facts = {**self._settings.ports, **self._gpu(), "device": self.device, "setup": self._setup}
         self.process.start(argv, env, facts)
 
     def _alive(self) -> None:
         if self.process.state() is None:
             raise OpsError("the server ended before it was ready")
+
+    def _gpu(self) -> Dict[str, str]:
+        """CUDA's variables for builder, trtexec and server alike: the running server's GPU, or the wanted."""
+        running = self.process.state() or {}
+        return {k: running.get(k, v) for k, v in self._wanted_gpu().items()}
+
+    def _wanted_gpu(self) -> Dict[str, str]:
+        if self.device != "gpu":
+            return {}
+        scheduled = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+        gpu = self._settings.gpu_id if os.environ.get("GPU_ID") or not scheduled else scheduled
+        # CUDA numbers the fastest GPU first unless it is told to number them as nvidia-smi does.
+        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": gpu}
 
     def smoke(self) -> int:
         """Run the smoke test; its exit code."""
@@ -182,7 +196,7 @@ class Native:
     def _run(
         self, part: str, args: List[str], *, stdout: Optional[int] = None
     ) -> subprocess.CompletedProcess[str]:
-        env = self._settings.python_environment()
+        env = {**self._settings.python_environment(), **self._gpu()}
         tool = trtexec() if self.device == "gpu" else None
         if tool:
             env["TRTEXEC"] = tool  # a relative one is relative to where the operator is, not to ROOT
