@@ -8,6 +8,7 @@ live again and is seen to answer before this returns.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import signal
 import time
@@ -27,10 +28,10 @@ class Rollout:
 
     def __init__(self, runtime: Runtime, settings: Settings) -> None:
         self._runtime = runtime
-        self._settings = settings
+        self._settings = dataclasses.replace(settings, poll_secs=runtime.poll_secs)
         # How long a release may take from the flip until it answers: one poll, and its load. Two seconds
         # of it are for starting the commands that look and go back.
-        self._deadline = settings.poll_secs + max(1, settings.load_secs - 2)
+        self._deadline = runtime.poll_secs + max(1, settings.load_secs - 2)
         # A polite end (systemd, a CI's cancel) goes the same way back as Ctrl-C.
         signal.signal(signal.SIGTERM, _interrupt)
 

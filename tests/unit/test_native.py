@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ops.errors import OpsError
 from ops.runtimes.native import Native
+from ops.runtimes.selection import current
 from ops.settings import ROOT, Settings, load
 from support.stack import free_ports
 
@@ -101,3 +102,25 @@ def test_a_server_on_another_gpu_than_the_wanted_is_not_taken_for_ours(
     finally:
         with contextlib.suppress(OpsError):
             native.process.stop(0.2)
+
+
+def test_the_running_server_is_found_where_it_is_and_waited_for_as_it_polls(
+    server: Callable[[str], Settings],
+) -> None:
+    """Its ports came from the environment of whoever started it."""
+    settings = dataclasses.replace(server("sleep 60"), poll_secs=77)
+    native = Native(settings, "gpu", setup=False)
+    native._start()
+    try:
+        later = load({"MODELS_DIR": str(settings.models_dir)}, ROOT / ".env")
+        assert later.http_port != settings.http_port
+        runtime = current(later, "native")
+        assert runtime.server.url == f"http://127.0.0.1:{settings.http_port}"
+        told = runtime.status()["server"]
+        assert told["grpc"] == f"127.0.0.1:{settings.grpc_port}"
+        assert told["metrics"] == f"127.0.0.1:{settings.metrics_port}"
+        assert runtime.poll_secs == 77
+    finally:
+        with contextlib.suppress(OpsError):
+            native.process.stop(0.2)
+    assert current(later, "native").server.url == f"http://127.0.0.1:{later.http_port}"

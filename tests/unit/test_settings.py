@@ -24,10 +24,10 @@ def knobs(tmp_path: Path) -> Load:
     return knobs
 
 
-def test_the_committed_defaults_are_the_issue_s(knobs: Load) -> None:
+def test_the_committed_defaults(knobs: Load) -> None:
     s = knobs()
     assert s.ports == {"HTTP_PORT": 8000, "GRPC_PORT": 8001, "METRICS_PORT": 8002}
-    assert (s.poll_secs, s.models_dir, s.models) == (30, ROOT / "models", "tensorrt_fp16_model")
+    assert (s.poll_secs, s.models_dir, s.models) == (2, ROOT / "models", "tensorrt_fp16_model")
     assert s.bind_address == "127.0.0.1"
 
 
@@ -101,7 +101,7 @@ def test_a_client_here_asks_an_address_that_answers(knobs: Load, address: str, h
 
 def test_children_get_every_knob_that_was_settled(knobs: Load, tmp_path: Path) -> None:
     env = knobs(HTTP_PORT="9000", MODELS_DIR=str(tmp_path)).environment()
-    assert (env["HTTP_PORT"], env["POLL_SECS"]) == ("9000", "30")
+    assert (env["HTTP_PORT"], env["POLL_SECS"]) == ("9000", "2")
     assert env["MODEL_REPOSITORY"] == str(tmp_path / "repository")
 
 

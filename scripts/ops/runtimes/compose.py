@@ -23,6 +23,8 @@ from ops.settings import ROOT, Settings
 
 CPU_FILE = "compose.cpu.yaml"
 DEVICE_LABEL = "tensorflow-triton.device"  # on the server's container, in both Compose files
+_CHECKOUT = "tensorflow-triton.checkout"  # on the volume; Compose puts none there
+_WORKING_DIR = "com.docker.compose.project.working_dir"  # on every container, by Compose
 _PROFILES = "build,serve,smoke"
 _LOAD_SECS = 180  # for a server to start, load and warm up its models
 _PORTS = {"HTTP_PORT": "8000/tcp", "GRPC_PORT": "8001/tcp", "METRICS_PORT": "8002/tcp"}
@@ -55,7 +57,53 @@ class Compose:
         self._wanted = device
         self.server = Server(settings.host, settings.http_port)
         self._one_offs = 0
+        self._refuse_another_checkout()
         self._end_leftovers()
+
+    @property
+    def poll_secs(self) -> int:
+        """Seconds between two looks of the server at the models volume, as it was started."""
+        container = self._container()
+        for entry in container.attrs["Config"]["Env"] if container is not None else []:
+            name, _, value = entry.partition("=")
+            if name == "POLL_SECS" and value.isdigit():
+                return int(value)
+        return self._settings.poll_secs
+
+    def follow(self) -> None:
+        """Take the address of the server that runs, wherever the one who started it got it from."""
+        bound = self._bound()
+        if bound:
+            ports = {name: int(b["HostPort"]) for name, b in bound.items()}
+            self._settings = self._settings.at(ports, next(iter(bound.values()))["HostIp"])
+            self.server = Server(self._settings.host, self._settings.http_port)
+
+    def _refuse_another_checkout(self) -> None:
+        """Raise OpsError when our project's containers or volume are those of another checkout.
+
+        Compose knows a stack by its project's name alone: `down` here would stop the other one's server.
+        """
+        marked = [("container", c.name, c.labels.get(_WORKING_DIR)) for c in self._containers()]
+        volumes = self._engine.volumes.list(filters={"label": self._labels("volume=models")})
+        marked += [("volume", v.name, (v.attrs.get("Labels") or {}).get(_CHECKOUT)) for v in volumes]
+        for kind, name, folder in marked:
+            # One that is gone from this machine has moved, perhaps to here.
+            if folder and Path(folder).is_dir() and Path(folder).resolve() != ROOT:
+                raise OpsError(
+                    f"the {kind} {name} is of the checkout in {folder}; this one, in {ROOT}, has the same "
+                    f'Compose project name, "{self._project}"',
+                    remedy="give this one a name of its own: COMPOSE_PROJECT_NAME=another-name in the "
+                    "environment or in .env",
+                )
+
+    def _own_volume(self) -> None:
+        """Make the models volume, where there is none, with the name of this checkout on it."""
+        if self._engine.volumes.list(filters={"label": self._labels("volume=models")}):
+            return
+        version = self._compose("version", "--short", quiet=True, apart=True).stdout.strip().lstrip("v")
+        compose = {"project": self._project, "version": version, "volume": "models"}
+        labels = {f"com.docker.compose.{key}": value for key, value in compose.items()}
+        self._engine.volumes.create(name=self._volume(), labels={**labels, _CHECKOUT: str(ROOT)})
 
     def prepare(self) -> None:
         """Build the images that are missing or older than their sources; raises OpsError."""
@@ -67,6 +115,7 @@ class Compose:
                 f"{self._settings.exit_timeout_secs} s of EXIT_TIMEOUT_SECS are over",
                 remedy=f"set STOP_GRACE_SECS to {self._settings.exit_timeout_secs + 15} or more",
             )
+        self._own_volume()
         if not self._setup:
             return
         images = self._images()
@@ -83,7 +132,7 @@ class Compose:
 
     def check_ports(self) -> None:
         """Raise OpsError when a port is taken by somebody else than our running server."""
-        ours = self._published()
+        ours = [int(b["HostPort"]) for b in self._bound().values()]
         for name, port in self._settings.ports.items():
             reason = "" if port in ours else port_problem(self._settings.host, port)
             if reason:
@@ -315,11 +364,11 @@ class Compose:
         container = self._container()
         return container.labels.get(DEVICE_LABEL) if container is not None else None
 
-    def _published(self) -> List[int]:
-        """The ports on this machine that our server's container holds."""
+    def _bound(self) -> Dict[str, Dict[str, str]]:
+        """Where on this machine our server's container is published: HostIp and HostPort by our variable."""
         container = self._container()
-        ports = container.attrs["NetworkSettings"]["Ports"] if container is not None else {}
-        return [int(b["HostPort"]) for name in _PORTS.values() for b in (ports or {}).get(name) or []]
+        ports = (container.attrs["NetworkSettings"]["Ports"] if container is not None else None) or {}
+        return {name: ports[inside][0] for name, inside in _PORTS.items() if ports.get(inside)}
 
     def _volume(self) -> str:
         return f"{self._project}_models"

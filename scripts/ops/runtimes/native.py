@@ -42,6 +42,18 @@ class Native:
         self.process = ServerProcess(settings.run_dir)
         self.server = Server(settings.host, settings.http_port)
 
+    @property
+    def poll_secs(self) -> int:
+        """Seconds between two looks of the server at the models volume, as it was started."""
+        return int((self.process.state() or {}).get("POLL_SECS", self._settings.poll_secs))
+
+    def follow(self) -> None:
+        """Take the address of the server that runs, wherever the one who started it got it from."""
+        running = self.process.state()
+        if running is not None:
+            self._settings = self._settings.at(running, running.get("BIND_ADDRESS"))
+            self.server = Server(self._settings.host, self._settings.http_port)
+
     def parts(self) -> List[str]:
         """The environments this way of running needs."""
         return environments.parts(self.device)
@@ -160,7 +172,15 @@ class Native:
         if self.process.crashed():
             console.progress(f"the last server ended by itself; its log is kept as {self.process.log}.1")
         console.progress(f"starting Triton on {', '.join(map(str, self._settings.ports.values()))}")
-        facts = {**self._settings.ports, **self._gpu(), "device": self.device, "setup": self._setup}
+        s = self._settings
+        facts = {
+            **s.ports,
+            "BIND_ADDRESS": s.bind_address,
+            "POLL_SECS": s.poll_secs,
+            **self._gpu(),
+            "device": self.device,
+            "setup": self._setup,
+        }
         self.process.start(argv, env, facts)
 
     def _alive(self) -> None:
