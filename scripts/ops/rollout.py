@@ -8,7 +8,6 @@ live again and is seen to answer before this returns.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import signal
 import time
@@ -28,7 +27,7 @@ class Rollout:
 
     def __init__(self, runtime: Runtime, settings: Settings) -> None:
         self._runtime = runtime
-        self._settings = dataclasses.replace(settings, poll_secs=runtime.poll_secs)
+        self._settings = settings
         # How long a release may take from the flip until it answers: one poll, and its load. Two seconds
         # of it are for starting the commands that look and go back.
         self._deadline = runtime.poll_secs + max(1, settings.load_secs - 2)
@@ -171,7 +170,7 @@ class Rollout:
         began = time.monotonic()
         console.progress(
             f"{model}: waiting for Triton to load version {version}: it looks every "
-            f"{self._settings.poll_secs} s, and has {self._deadline} s; then golden samples"
+            f"{self._runtime.poll_secs} s, and has {self._deadline} s; then golden samples"
         )
         try:
             figures = self._prove(model, version, stale)

@@ -16,7 +16,7 @@ from ops import console
 from ops.checks.ports import port_problem
 from ops.errors import OpsError
 from ops.probe import ask
-from ops.runtimes import build_secrets, docker_sdk, driver, leash
+from ops.runtimes import build_secrets, docker_sdk, driver
 from ops.runtimes.server import Server
 from ops.runtimes.server_log import cause, errors
 from ops.settings import ROOT, Settings
@@ -270,8 +270,8 @@ class Compose:
         with contextlib.ExitStack() as stack:
             stdin = subprocess.DEVNULL
             if service == "builder":
-                stdin = stack.enter_context(leash.held())
-                options += [w for k, v in leash.ENVIRONMENT.items() for w in ("--env", f"{k}={v}")]
+                stdin = stack.enter_context(driver.leash())
+                options += [w for k, v in driver.LEASH.items() for w in ("--env", f"{k}={v}")]
             try:
                 return self._compose(
                     "run", "--rm", "--no-deps", "-T", *options, service, *inside, answer=answer, stdin=stdin

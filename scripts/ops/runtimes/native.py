@@ -13,7 +13,7 @@ from models_volume.layout import Volume
 from ops import console
 from ops.checks.ports import port_problem
 from ops.errors import OpsError
-from ops.runtimes import environments, leash
+from ops.runtimes import driver, environments
 from ops.runtimes.detection import trtexec
 from ops.runtimes.process import ServerProcess
 from ops.runtimes.server import Server
@@ -223,8 +223,8 @@ class Native:
         argv = [self.python(part), "-m", MODULES[part], *args]
         if part != "builder":
             return subprocess.run(argv, cwd=ROOT, env=env, stdout=stdout, text=True, check=False)
-        env.update(leash.ENVIRONMENT)
-        with leash.held() as stdin:
+        env.update(driver.LEASH)
+        with driver.leash() as stdin:
             return subprocess.run(argv, cwd=ROOT, env=env, stdin=stdin, stdout=stdout, text=True, check=False)
 
     def stop(self) -> str:
