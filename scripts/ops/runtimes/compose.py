@@ -15,13 +15,16 @@ from models_volume import snapshot
 from ops import console
 from ops.checks.ports import port_problem
 from ops.errors import OpsError
-from ops.runtimes import build_secrets, docker_sdk, volume_copy
+from ops.probe import ask
+from ops.runtimes import build_secrets, docker_sdk, driver, volume_copy
 from ops.runtimes.server import Server
 from ops.runtimes.server_log import cause, errors
 from ops.settings import ROOT, Settings
 
 CPU_FILE = "compose.cpu.yaml"
 DEVICE_LABEL = "tensorflow-triton.device"  # on the server's container, in both Compose files
+_CHECKOUT = "tensorflow-triton.checkout"  # on the volume; Compose puts none there
+_WORKING_DIR = "com.docker.compose.project.working_dir"  # on every container, by Compose
 _PROFILES = "build,serve,smoke"
 _FREE = ("data", "home", "media", "mnt", "srv", "tmp")  # no image of ours has files there
 _HOST = "/host"
@@ -55,6 +58,54 @@ class Compose:
         self.device = self._running_device() or device
         self._wanted = device
         self.server = Server(settings.host, settings.http_port)
+        self._one_offs = 0
+        self._refuse_another_checkout()
+        self._end_leftovers()
+
+    @property
+    def poll_secs(self) -> int:
+        """Seconds between two looks of the server at the models volume, as it was started."""
+        container = self._container()
+        for entry in container.attrs["Config"]["Env"] if container is not None else []:
+            name, _, value = entry.partition("=")
+            if name == "POLL_SECS" and value.isdigit():
+                return int(value)
+        return self._settings.poll_secs
+
+    def follow(self) -> None:
+        """Take the address of the server that runs, wherever the one who started it got it from."""
+        bound = self._bound()
+        if bound:
+            ports = {name: int(b["HostPort"]) for name, b in bound.items()}
+            self._settings = self._settings.at(ports, next(iter(bound.values()))["HostIp"])
+            self.server = Server(self._settings.host, self._settings.http_port)
+
+    def _refuse_another_checkout(self) -> None:
+        """Raise OpsError when our project's containers or volume are those of another checkout.
+
+        Compose knows a stack by its project's name alone: `down` here would stop the other one's server.
+        """
+        marked = [("container", c.name, c.labels.get(_WORKING_DIR)) for c in self._containers()]
+        volumes = self._engine.volumes.list(filters={"label": self._labels("volume=models")})
+        marked += [("volume", v.name, (v.attrs.get("Labels") or {}).get(_CHECKOUT)) for v in volumes]
+        for kind, name, folder in marked:
+            # One that is gone from this machine has moved, perhaps to here.
+            if folder and Path(folder).is_dir() and Path(folder).resolve() != ROOT:
+                raise OpsError(
+                    f"the {kind} {name} is of the checkout in {folder}; this one, in {ROOT}, has the same "
+                    f'Compose project name, "{self._project}"',
+                    remedy="give this one a name of its own: COMPOSE_PROJECT_NAME=another-name in the "
+                    "environment or in .env",
+                )
+
+    def _own_volume(self) -> None:
+        """Make the models volume, where there is none, with the name of this checkout on it."""
+        if self._engine.volumes.list(filters={"label": self._labels("volume=models")}):
+            return
+        version = self._compose("version", "--short", quiet=True, apart=True).stdout.strip().lstrip("v")
+        compose = {"project": self._project, "version": version, "volume": "models"}
+        labels = {f"com.docker.compose.{key}": value for key, value in compose.items()}
+        self._engine.volumes.create(name=self._volume(), labels={**labels, _CHECKOUT: str(ROOT)})
 
     def prepare(self) -> None:
         """Build the images that are missing or older than their sources; raises OpsError."""
@@ -66,6 +117,7 @@ class Compose:
                 f"{self._settings.exit_timeout_secs} s of EXIT_TIMEOUT_SECS are over",
                 remedy=f"set STOP_GRACE_SECS to {self._settings.exit_timeout_secs + 15} or more",
             )
+        self._own_volume()
         if not self._setup:
             return
         images = self._images()
@@ -82,7 +134,7 @@ class Compose:
 
     def check_ports(self) -> None:
         """Raise OpsError when a port is taken by somebody else than our running server."""
-        ours = self._published()
+        ours = [int(b["HostPort"]) for b in self._bound().values()]
         for name, port in self._settings.ports.items():
             reason = "" if port in ours else port_problem(self._settings.host, port)
             if reason:
@@ -226,14 +278,39 @@ class Compose:
         return self._one_off(service, args, answer=False).returncode
 
     def _one_off(self, service: str, args: List[str], *, answer: bool) -> subprocess.CompletedProcess[str]:
-        """A one-off container of ``service``; files of this machine among ``args`` are mounted for it."""
+        """A one-off container of ``service``; files of this machine among ``args`` are mounted for it.
+
+        It does not outlive this process: a builder is on a leash, and whatever an interruption here leaves is
+        removed by name. What is left all the same (this process killed, and the container deaf) is found by
+        the next command by its label.
+        """
         mounts: List[str] = []
         inside = [self._mounted(arg, mounts) for arg in args]
-        volumes = [word for mount in mounts for word in ("--volume", mount)]
-        clock = [word for name, value in console.started().items() for word in ("--env", f"{name}={value}")]
-        return self._compose(
-            "run", "--rm", "--no-deps", "-T", *clock, *volumes, service, *inside, answer=answer
-        )
+        options = [word for mount in mounts for word in ("--volume", mount)]
+        self._one_offs += 1
+        name = f"{self._project}-{service}-{os.getpid()}-{driver.start_time(os.getpid())}-{self._one_offs}"
+        options += [w for k, v in console.started().items() for w in ("--env", f"{k}={v}")]
+        options += ["--name", name, "--label", f"{driver.LABEL}={driver.me()}"]
+        with contextlib.ExitStack() as stack:
+            stdin = subprocess.DEVNULL
+            if service == "builder":
+                stdin = stack.enter_context(driver.leash())
+                options += [w for k, v in driver.LEASH.items() for w in ("--env", f"{k}={v}")]
+            try:
+                return self._compose(
+                    "run", "--rm", "--no-deps", "-T", *options, service, *inside, answer=answer, stdin=stdin
+                )
+            except BaseException:
+                ask(["docker", "rm", "--force", name])  # Compose's own end leaves it running
+                raise
+
+    def _end_leftovers(self) -> None:
+        """End the one-off containers of drivers that have died: one of them could still change something."""
+        labels = [*self._labels("oneoff=True"), driver.LABEL]
+        for container in self._engine.containers.list(all=True, filters={"label": labels}):
+            if driver.gone(container.labels[driver.LABEL]):
+                console.progress(f"ending {container.name}, left by a command that was killed")
+                ask(["docker", "rm", "--force", container.name])
 
     def _mounted(self, arg: str, mounts: List[str]) -> str:
         """``arg`` as a container sees it: of a file its whole folder is mounted, read-only. Under its own
@@ -267,6 +344,7 @@ class Compose:
         quiet: bool = False,
         apart: bool = False,
         answer: bool = False,
+        stdin: int = subprocess.DEVNULL,
     ) -> subprocess.CompletedProcess[str]:
         """Run ``docker compose``; ``quiet`` captures its output, its errors ``apart`` or in with it;
         ``answer`` captures standard output alone."""
@@ -277,7 +355,7 @@ class Compose:
             env={**os.environ, **self._environment(), **(env or {})},
             stdout=subprocess.PIPE if quiet or answer else None,
             stderr=errors if quiet else None,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             text=True,
             check=False,
         )
@@ -317,11 +395,11 @@ class Compose:
         container = self._container()
         return container.labels.get(DEVICE_LABEL) if container is not None else None
 
-    def _published(self) -> List[int]:
-        """The ports on this machine that our server's container holds."""
+    def _bound(self) -> Dict[str, Dict[str, str]]:
+        """Where on this machine our server's container is published: HostIp and HostPort by our variable."""
         container = self._container()
-        ports = container.attrs["NetworkSettings"]["Ports"] if container is not None else {}
-        return [int(b["HostPort"]) for name in _PORTS.values() for b in (ports or {}).get(name) or []]
+        ports = (container.attrs["NetworkSettings"]["Ports"] if container is not None else None) or {}
+        return {name: ports[inside][0] for name, inside in _PORTS.items() if ports.get(inside)}
 
     def _volume(self) -> str:
         return f"{self._project}_models"
