@@ -608,6 +608,8 @@ def test_a_disk_that_fills_between_flip_and_proof_does_not_keep_the_bad_release_
         assert live(stack) == 1
         assert stack.status()["models"][0]["ready"] is True
         assert states(stack)[2] == "failed"
+        mark = json.loads((stack.models_dir / "releases/scale/2/failed.json").read_text())
+        assert "reason" not in mark, "the disk was full when the mark was made"
         assert (tmp_path / "told").read_text() == "2 1\n"
         load.assert_clean(at_least=500)
         # With the disk still full: a rollback has nowhere to go, and prune makes room.

@@ -10,6 +10,7 @@ import pytest
 from support.models import write_ranked
 from support.stack import ROOT
 
+from builder.engine import gpu, trtexec
 from builder.engine.tensorrt import TensorRT
 from builder.release import build
 from builder.release.store import Store
@@ -42,6 +43,34 @@ def test_tensors_in_another_order_than_the_graph_s_become_a_release(
     )  # fmt: skip
     formats = [a for a in result["manifest"]["engine"]["argv"] if "IOFormats" in a]
     assert formats == ["--inputIOFormats=int32:chw,fp16:chw", "--outputIOFormats=int32:chw,fp32:chw"]
+
+
+def test_a_new_command_builds_anew_and_a_new_driver_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "trtexec"
+    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE}" "$@"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("TRTEXEC", str(tool))
+    card = {"name": "NVIDIA H100", "compute_capability": "9.0", "driver": "520", "memory_mib": 81559}
+    monkeypatch.setattr(gpu, "detect", lambda: dict(card))
+    spec, store = write_ranked(tmp_path / "spec"), Store(tmp_path / "models")
+
+    def build_again() -> tuple[str, int]:
+        row = build.build(spec, store, "tensorrt", allow_untrained=False, force=False)
+        return row["action"], row["version"]
+
+    assert build_again() == ("built", 1)
+    card["driver"] = "580"
+    assert build_again() == ("unchanged", 1)
+    tool.rename(tmp_path / "moved")
+    monkeypatch.setenv("TRTEXEC", str(tmp_path / "moved"))
+    assert build_again() == ("unchanged", 1)
+    argv = trtexec.build_argv
+    monkeypatch.setattr(trtexec, "build_argv", lambda *a, **k: [*argv(*a, **k), "--noTF32"])
+    assert build_again() == ("built", 2)
+    card["compute_capability"] = "10.0"
+    assert build_again() == ("built", 3)
 
 
 @pytest.mark.parametrize(
