@@ -237,6 +237,40 @@ def test_what_cannot_work_is_said_at_once(
     assert err.startswith("error: ")
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_proxies_of_the_environment_are_never_asked(served: Stack, tmp_path: Path, protocol: str) -> None:
+    plain(40, 40, GREEN).save(tmp_path / "green.png")
+    nobody = "http://127.0.0.1:9"
+    names = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    env = {k: v for k, v in served.env.items() if k.lower() != "no_proxy"} | dict.fromkeys(names, nobody)
+    env["PYTHONPATH"] = PACKAGES
+    client = [str(VENVS / "client/bin/python3"), "-m", "triton_stack_client"]
+    for arguments in (
+        ["classify", str(tmp_path / "green.png"), "--model", "colours", "--protocol", protocol],
+        ["smoke"],
+    ):
+        done = subprocess.run(
+            [*client, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_a_name_the_server_is_asked_what_it_serves(served: Stack, tmp_path: Path) -> None:
+    plain(40, 40, GREEN).save(tmp_path / "green.png")
+    for url in (f"grpc://127.0.0.1:{served.grpc}", f"http://127.0.0.1:{served.http}"):
+        _, err = classify(served, tmp_path / "green.png", "--url", url, code=1)
+        assert "which model? live are colours, prepared" in err
+
+
+def test_without_a_server_the_truth_is_that_there_is_none(stack: Stack, tmp_path: Path) -> None:
+    """Not that the model must be named: that would not help."""
+    plain(40, 40, GREEN).save(tmp_path / "green.png")
+    _, err = classify(stack, tmp_path / "green.png", code=1)
+    assert f"127.0.0.1:{stack.grpc}" in err
+    assert "next: is the server up? ./scripts/status" in err
+    assert "model" not in err
+
+
 def test_a_missing_pillow_is_named(served: Stack, tmp_path: Path) -> None:
     (tmp_path / "PIL").mkdir()
     (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError('no Pillow here')\n")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triton_stack_client.errors import ClientError
+from triton_stack_client.transport import direct
 from triton_stack_client.verify.release import Release
 
 # Column of its CSV -> our name for where a request's time goes, in order.
@@ -72,7 +73,7 @@ class PerfAnalyzer:
         self._urls = urls
         self._work = work
         path = os.pathsep.join(filter(None, [libraries, os.environ.get("LD_LIBRARY_PATH")]))
-        self._env = {**os.environ, "LD_LIBRARY_PATH": path}
+        self._env = {**direct.environment(os.environ), "LD_LIBRARY_PATH": path}
         self.version = _version(self._run([program, "--version"]))
         # One golden sample as it is, a file for each input: random bytes are no valid index or FP16.
         inputs, _ = release.golden()

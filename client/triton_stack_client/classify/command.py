@@ -12,6 +12,7 @@ from triton_stack_client.classify import output, pictures, sources, task
 from triton_stack_client.classify.output import Progress, Results
 from triton_stack_client.classify.pipeline import Pipeline
 from triton_stack_client.model import AsyncModel
+from triton_stack_client.terminal import coloured
 from triton_stack_client.transport import address
 
 _TOP = 5
@@ -22,8 +23,8 @@ def run(args: argparse.Namespace) -> int:
     found = sources.find(args.images, pictures.SUFFIXES)
     # Another host's models are not described by this host's volume, unless the user says so.
     models_dir = args.models_dir or (None if args.url else Path(os.environ.get("MODELS_DIR") or "models"))
-    name = task.choose(models_dir or Path(), args.model)
     where = address.resolve(args.url, args.protocol)
+    name = args.model or task.only_live(models_dir, where, args.timeout)
     work = task.find(name, where, models_dir, args.timeout)
     if work.untrained:
         _warn(f"{name} has weights that are {work.weights}. ITS LABELS AND SCORES MEAN NOTHING.")
@@ -73,5 +74,5 @@ def _note(text: str) -> None:
 
 
 def _warn(text: str) -> None:
-    bold, plain = ("\033[1;33m", "\033[0m") if sys.stderr.isatty() else ("", "")
+    bold, plain = ("\033[1;33m", "\033[0m") if coloured(sys.stderr) else ("", "")
     print(f"{bold}WARNING: {text}{plain}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,14 +159,31 @@ def _tensors(contract: Contract, labelled: list[str]) -> tuple[Tensor, Tensor]:
     return pictures[0], scores[0]
 
 
-def choose(models_dir: Path, wanted: str | None) -> str:
-    """The model that is meant without a name: the only live one. Raises ClientError."""
-    if wanted:
-        return wanted
-    try:
-        live = [r.model for r in release.live(models_dir)]
-    except ReleaseError as e:
-        raise ClientError(f"which model? {e.found}", remedy="name it: --model NAME") from e
+def only_live(models_dir: Path | None, where: Address, timeout: float) -> str:
+    """The model that is meant when none is named: the only live one, by the volume or else by the server.
+
+    Raises:
+        ClientError: several are live, or none; or the server, which has to be asked, does not answer.
+    """
+    live: list[str] = []
+    with suppress(ReleaseError):  # no volume of this server here, or nothing on it
+        live = [r.model for r in release.live(models_dir)] if models_dir else []
+    if not live:
+        live = _served(where, timeout)
+    if not live:
+        raise ClientError(
+            f"{where.protocol} {where.host_port}: the server has no model that is ready",
+            remedy="./scripts/up builds and serves one",
+        )
     if len(live) > 1:
         raise ClientError(f"which model? live are {', '.join(live)}", remedy="name one: --model NAME")
     return live[0]
+
+
+def _served(where: Address, timeout: float) -> list[str]:
+    """The models that the server has ready."""
+    wire = Wire(where.protocol, where.host_port, timeout)
+    try:
+        return sorted({row["name"] for row in wire.index() if row.get("state") == "READY"})
+    finally:
+        wire.close()

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from triton_stack_client.errors import ClientError, ServerError
+from triton_stack_client.transport import direct
 
 Arrays = dict[str, np.ndarray]
 PROTOCOLS = ("http", "grpc")
@@ -26,6 +27,7 @@ _CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    direct.GRPC_OPTION,
 ]
 # What Triton answers while it loads, swaps or shuts down, where the status alone does not tell
 # (2.28 answers 400 to nearly everything over HTTP).

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import http.client
 import re
-import urllib.request
 from dataclasses import dataclass
 
 from triton_stack_client.errors import ServerError
+from triton_stack_client.transport import direct
 
 # Of the families on :8002 only these are read. Lines are summed by (model, version): on a GPU a
 # gpu_uuid label comes and goes.
@@ -36,7 +36,7 @@ def parse(text: str, model: str, version: int) -> Counters:
 def fetch(address: str, timeout: float) -> str:
     """The text at ``http://address/metrics``; raises ServerError."""
     try:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=timeout) as answer:
+        with direct.open_url(f"http://{address}/metrics", timeout) as answer:
             return str(answer.read().decode("utf-8"))
     except (OSError, ValueError, http.client.HTTPException) as e:
         raise ServerError(f"metrics {address}: {e}", remedy="is the server up? ./scripts/status") from e

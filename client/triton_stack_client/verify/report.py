@@ -6,6 +6,8 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 
+from triton_stack_client.terminal import coloured
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -24,8 +26,8 @@ def print_json(findings: list[Finding], **more: object) -> None:
 
 
 def print_table(findings: list[Finding]) -> None:
-    """One aligned line per check on standard output; colour only on a terminal."""
-    green, red, plain = ("\033[32m", "\033[31m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
+    """One aligned line per check on standard output; in colour on a terminal."""
+    green, red, plain = ("\033[32m", "\033[31m", "\033[0m") if coloured(sys.stdout) else ("", "", "")
     width = max(len(f.check) for f in findings)
     model = ""
     for f in findings:
