@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from triton_stack_client import arguments
 from triton_stack_client.errors import ClientError
@@ -27,9 +28,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m triton_stack_client", description="Talk to the Triton of this stack."
-    )
+    parser = argparse.ArgumentParser(prog=_program(), description="Talk to the Triton of this stack.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_line, options, run in (
         ("smoke", "prove that every live model is served as released", arguments.smoke, _smoke),
@@ -40,6 +39,12 @@ def _parser() -> argparse.ArgumentParser:
         options(command)
         command.set_defaults(run=run)
     return parser
+
+
+def _program() -> str:
+    """What people typed: the installed command, or the module."""
+    name = Path(sys.argv[0]).name
+    return name if name == "triton-stack-client" else "python -m triton_stack_client"
 
 
 def _classify(args: argparse.Namespace) -> int:

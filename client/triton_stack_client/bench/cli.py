@@ -8,14 +8,16 @@ import shlex
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from triton_stack_client import arguments
-from triton_stack_client.bench import html, latency, machine, results
+from triton_stack_client.bench import latency, machine, results
 from triton_stack_client.bench.baseline import Baseline, OnnxRuntime, Trtexec
 from triton_stack_client.bench.baseline_process import Local
+from triton_stack_client.bench.kept import Kept
 from triton_stack_client.bench.perf import PerfAnalyzer
 from triton_stack_client.bench.run import Plan
 from triton_stack_client.bench.run import run as measure
@@ -100,18 +102,20 @@ def _run(args: argparse.Namespace) -> int:
         raise ClientError(f"{folder}: cannot be made: {e.strerror}", remedy="--out names a new folder") from e
     plan = _plan(args, chosen)
     hosts = {protocol: url.partition("://")[2] for protocol, url in urls.items()}
-    with tempfile.TemporaryDirectory(prefix="bench-") as work:
+    kept = Kept(folder, as_json=args.json)
+    with kept.whatever_happens(), tempfile.TemporaryDirectory(prefix="bench-") as work, ExitStack() as stack:
         perf = PerfAnalyzer(args.perf_analyzer, args.libraries, chosen, hosts, Path(work))
         facts = _facts(args, chosen, perf.version)
+        baseline: Baseline
         if chosen.engine["name"] == "tensorrt":
-            found = _measure(
-                plan, chosen, perf, Trtexec("trtexec", chosen, chosen.engine["file"]), urls, facts
-            )
+            baseline = Trtexec("trtexec", chosen, chosen.engine["file"])
         else:
-            with Local(shlex.split(args.local), chosen, config) as local:
-                found = _measure(plan, chosen, perf, OnnxRuntime(local), urls, facts)
-    found.save(folder)
-    (folder / "report.html").write_text(html.render(found), "utf-8")
+            baseline = OnnxRuntime(stack.enter_context(Local(shlex.split(args.local), chosen, config)))
+        facts["baseline"] = f"{baseline.name} {baseline.version}"
+        found = measure(plan, chosen, perf, baseline, urls, facts, kept.take)
+        kept.take(found)
+    if kept.problem:
+        return 1
     if args.json:
         print((folder / results.FILE).read_text("utf-8"))
         return 0
@@ -123,18 +127,6 @@ def _run(args: argparse.Namespace) -> int:
     if old:
         _print_table(results.compare(old[0], found), as_json=False)
     return 0
-
-
-def _measure(
-    plan: Plan,
-    chosen: Release,
-    perf: PerfAnalyzer,
-    baseline: Baseline,
-    urls: dict[str, str],
-    facts: dict[str, Any],
-) -> results.Results:
-    facts["baseline"] = f"{baseline.name} {baseline.version}"
-    return measure(plan, chosen, perf, baseline, urls, facts)
 
 
 def _server(args: argparse.Namespace) -> tuple[Release, dict[str, Any], dict[str, str]]:

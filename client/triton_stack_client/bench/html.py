@@ -7,7 +7,7 @@ from pathlib import Path
 
 from triton_stack_client.bench import svg
 from triton_stack_client.bench.perf import PARTS, Point
-from triton_stack_client.bench.results import Results
+from triton_stack_client.bench.results import Results, clients
 
 _STYLE = Path(__file__).with_name("report.css").read_text("utf-8") + "".join(
     f".line.c{n},.hollow.c{n}{{stroke:var(--c{n})}}.solid.c{n},.bar.c{n}{{fill:var(--c{n})}}"
@@ -32,11 +32,14 @@ def render(results: Results) -> str:
             f"<p class='warn'>Weights: {escape(facts['weights'])}. "
             "The speed is the real model's, the answers are not.</p>"
         )
+    if facts.get("unfinished"):
+        parts.append(f"<p class='warn'>This run ended early: {escape(facts['unfinished'])}.</p>")
     parts.append("<div class='head'>")
     parts += [f"<div><span>{escape(k)}</span><b>{escape(v)}</b></div>" for k, v in results.headline()]
     parts.append("</div><div class='grid2'>")
     parts += [_curves(results, batch) for batch in dict.fromkeys(b for _, b in _groups(results))]
-    parts += [_time(results), _ratios(results)]
+    parts += [_time(results)] if results.single() else []
+    parts += [_ratios(results)]
     parts += [_percentiles(results, way, batch) for way, batch in _groups(results)]
     parts.append("</div>")
     parts += [_table(results), _details(results), "</body></html>"]
@@ -64,7 +67,7 @@ def _of(results: Results, way: str, batch: int) -> list[Point]:
 def _hint(p: Point) -> str:
     stable = "" if p.stable else " (unstable)"
     return (
-        f"{p.way}, batch {p.batch}, {p.concurrency} clients{stable}: {p.images_per_s:.1f} images/s, "
+        f"{p.way}, batch {p.batch}, {clients(p.concurrency)}{stable}: {p.images_per_s:.1f} images/s, "
         f"p50 {p.p50:.2f} ms, p95 {p.p95:.2f} ms, p99 {p.p99:.2f} ms"
     )
 
@@ -88,12 +91,16 @@ def _percentiles(results: Results, way: str, batch: int) -> str:
     points = _of(results, way, batch)
     series = [
         svg.Series(
-            name, colour, [svg.Mark(n, getattr(p, name), _hint(p), p.stable) for n, p in enumerate(points)]
+            name,
+            colour,
+            [svg.Mark(n, getattr(p, name), _hint(p), p.stable) for n, p in enumerate(points)],
+            size,
         )
-        for name, colour in (("p50", 2), ("p95", 6), ("p99", 4))
+        # The highest first and widest: where two are equal, the lower one lies on it, and both are seen.
+        for name, colour, size in (("p99", 4, 2.0), ("p95", 0, 1.2), ("p50", 2, 1.2))
     ]
     plot = svg.lines(series, x="clients", y="ms", categories=[str(p.concurrency) for p in points], height=230)
-    legend = svg.legend([(s.name, s.colour) for s in series])
+    legend = svg.legend([(s.name, s.colour) for s in reversed(series)])
     return f"<section><h2>Latency by clients: {escape(way)}, batch {batch}</h2>{legend}{plot}</section>"
 
 
@@ -137,7 +144,7 @@ def _table(results: Results) -> str:
         for f in results.local
     ]
     for p in results.points:
-        name = f"{p.way}, batch {p.batch}, {p.concurrency} clients{'' if p.stable else ' (unstable)'}"
+        name = f"{p.way}, batch {p.batch}, {clients(p.concurrency)}{'' if p.stable else ' (unstable)'}"
         figures = [f"{p.images_per_s:,.1f}", f"{p.p50:.2f}", f"{p.p95:.2f}", f"{p.p99:.2f}"]
         rows.append([name, *figures, *(f"{v:.2f}" for v in p.parts.values())])
     body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ class Results:
     """Everything measured.
 
     Attributes:
-        facts: model, version, when, machine, versions, weights, spec, manifest, budget.
+        facts: model, version, when, machine, versions, weights, spec, manifest, budget; "unfinished", in
+            words, when the run ended before its last measurement.
         points: served, by perf_analyzer.
         local: the baseline for each batch size.
         latency: in turns with the baseline, one client, batch 1; empty where it cannot take turns.
@@ -63,12 +65,12 @@ class Results:
         else:
             rows = [(f"p50, 1 client, {p.way}", p.p50 / self.base(p.batch).p50) for p in self.single()]
         if self.saturation:
-            rows.append((f"images/s, {self.saturation.concurrency} clients", self.saturation.ratio))
+            rows.append((f"images/s, {clients(self.saturation.concurrency)}", self.saturation.ratio))
         else:
             best = self.best()
             rows.append(
                 (
-                    f"images/s, {best.concurrency} clients",
+                    f"images/s, {clients(best.concurrency)}",
                     best.images_per_s / self.base(best.batch).images_per_s,
                 )
             )
@@ -98,12 +100,17 @@ class Results:
         return rows
 
     def save(self, folder: Path) -> None:
-        """Write results.json and results.csv."""
-        data = {"schema": SCHEMA, **asdict(self), "headline": dict(self.headline())}
-        (folder / FILE).write_text(json.dumps(data, indent=2) + "\n", "utf-8")
-        (folder / "results.csv").write_text(self._csv(), "utf-8")
+        """Write results.json and results.csv, each whole or not at all; raises OSError."""
+        write(folder / FILE, self.json())
+        write(folder / "results.csv", self.csv())
 
-    def _csv(self) -> str:
+    def json(self) -> str:
+        """Everything, with the headline."""
+        data = {"schema": SCHEMA, **asdict(self), "headline": dict(self.headline())}
+        return json.dumps(data, indent=2) + "\n"
+
+    def csv(self) -> str:
+        """The points and the baseline, a row each."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         figures = ["images_per_s", "p50", "p90", "p95", "p99"]
@@ -119,6 +126,18 @@ class Results:
 
     def _trusted(self) -> list[Point]:
         return [p for p in self.points if p.stable] or self.points
+
+
+def write(path: Path, text: str) -> None:
+    """Put ``text`` in place of a file; a full disk leaves what was there. Raises OSError."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        fresh.write_text(text, "utf-8")
+        fresh.replace(path)
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink()
+        raise
 
 
 def load(path: Path) -> Results:
@@ -149,7 +168,7 @@ def compare(old: Results, new: Results) -> list[list[str]]:
     for key, values, mark in after:
         if key not in before:
             continue
-        row = [f"{key[0]}, batch {key[1]}, {key[2]} client{'s' if key[2] > 1 else ''}{mark}"]
+        row = [f"{key[0]}, batch {key[1]}, {clients(key[2])}{mark}"]
         for was, now in zip(before[key], values, strict=True):
             row += [f"{was:,.1f} -> {now:,.1f}", f"x {now / was:.2f}" if was else "-"]
         rows.append(row)
@@ -160,7 +179,12 @@ def compare(old: Results, new: Results) -> list[list[str]]:
 
 def where(p: Point) -> str:
     """A point's load in words."""
-    return f"{p.way}, {p.concurrency} client{'s' if p.concurrency > 1 else ''}, batch {p.batch}{_mark(p)}"
+    return f"{p.way}, {clients(p.concurrency)}, batch {p.batch}{_mark(p)}"
+
+
+def clients(count: int) -> str:
+    """A number of clients in words."""
+    return "1 client" if count == 1 else f"{count} clients"
 
 
 def _mark(p: Point) -> str:

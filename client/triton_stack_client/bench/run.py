@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from triton_stack_client import progress
 from triton_stack_client.bench import latency, saturation
 from triton_stack_client.bench.baseline import Baseline, OnnxRuntime
 from triton_stack_client.bench.perf import PerfAnalyzer, Point
-from triton_stack_client.bench.results import Results
+from triton_stack_client.bench.results import Results, clients
 from triton_stack_client.verify.release import Release
 
 
@@ -38,8 +39,16 @@ def run(
     baseline: Baseline,
     urls: dict[str, str],
     facts: dict[str, Any],
+    keep: Callable[[Results], None],
 ) -> Results:
-    """Measure everything; raises ClientError when the server, perf_analyzer or the baseline fails."""
+    """Measure everything.
+
+    Args:
+        keep: is given, after each point, all that has been measured so far.
+
+    Raises:
+        ClientError: the server, perf_analyzer or the baseline fails.
+    """
     todo = plan.points()
     points: list[Point] = []
     for number, (way, batch, concurrency) in enumerate(todo, 1):
@@ -53,10 +62,12 @@ def run(
         points.append(point)
         mark = "" if point.stable else "  UNSTABLE"
         progress.say(
-            f"{number}/{len(todo)} {way}, batch {batch}, {concurrency} clients: "
+            f"{number}/{len(todo)} {way}, batch {batch}, {clients(concurrency)}: "
             f"{point.images_per_s:.1f} images/s, p50 {point.p50:.1f} ms, p99 {point.p99:.1f} ms{mark}",
         )
-    local = [baseline.figure(b) for b in plan.batches]
+        unfinished = f"{number} of {len(todo)} points were measured"
+        local = [baseline.figure(b) for b in dict.fromkeys(p.batch for p in points)]
+        keep(Results({**facts, "unfinished": unfinished}, list(points), local, [], None))
     results = Results(facts, points, local, [], None)
     if not isinstance(baseline, OnnxRuntime):
         return results  # trtexec cannot take turns: its figures are of its own time
@@ -70,6 +81,8 @@ def run(
         batch=min(plan.batches),
         shared_memory="off",
     )
+    unfinished = "the last comparison with the baseline was not made"
+    keep(Results({**facts, "unfinished": unfinished}, points, local, turns, None))
     best = results.best()
     progress.say(f"in turns with {baseline.name}: saturation, {plan.rounds} rounds")
     saturated = saturation.measure(

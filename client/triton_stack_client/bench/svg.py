@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from html import escape
+from typing import TypeAlias
 
 WIDTH, HEIGHT = 560, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 14, 44
+_RADIUS = 4.0
+_Box: TypeAlias = "tuple[float, float, float, float]"  # left, top, right, bottom
+_TAG_HEIGHT, _TAG_WIDTH = 9.0, 6.0  # of a figure of a tag: report.css sets them in 10 px
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,12 @@ class Mark:
 
 @dataclass(frozen=True)
 class Series:
-    """A named line; ``colour`` is a class of the report's palette, 0 to 7."""
+    """A named line; ``colour`` is a class of the report's palette, 0 to 7; ``size`` multiplies its width."""
 
     name: str
     colour: int
     marks: list[Mark]
+    size: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,20 +76,71 @@ def lines(
     out.append(
         f'<text class="axis mid" transform="translate(14 {middle:.0f}) rotate(-90)">{escape(y)}</text>'
     )
+    tags = _Tags([[(px(m.x), py(m.y)) for m in s.marks] for s in series], height)
     for s in series:
         path = " ".join(f"{px(m.x):.1f},{py(m.y):.1f}" for m in s.marks)
-        out.append(f'<polyline class="line c{s.colour}" points="{path}"/>')
+        width = f'stroke-width="{2 * s.size:g}"'
+        out.append(f'<polyline class="line c{s.colour}" {width} points="{path}"/>')
+        radius = _RADIUS * s.size
         for m in s.marks:
             kind = "solid" if m.solid else "hollow"
             out.append(
-                f'<circle class="{kind} c{s.colour}" cx="{px(m.x):.1f}" cy="{py(m.y):.1f}" r="4">'
+                f'<circle class="{kind} c{s.colour}" cx="{px(m.x):.1f}" cy="{py(m.y):.1f}" r="{radius:g}">'
                 f"<title>{escape(m.hint)}</title></circle>"
             )
-            if m.tag:
+            if m.tag and (spot := tags.place(px(m.x), py(m.y), m.tag)):
                 out.append(
-                    f'<text class="tag mid" x="{px(m.x):.1f}" y="{py(m.y) - 8:.1f}">{escape(m.tag)}</text>'
+                    f'<text class="tag mid" x="{spot[0]:.1f}" y="{spot[1]:.1f}">{escape(m.tag)}</text>'
                 )
     return "".join([*out, "</svg>"])
+
+
+class _Tags:
+    """Finds a place for each tag beside its mark: on no other tag, on no mark and, if it can be, on no line.
+
+    Args:
+        lines: the marks of each line, in pixels of the plot.
+    """
+
+    def __init__(self, lines: list[list[tuple[float, float]]], height: int) -> None:
+        self._taken = [_around(x, y, _RADIUS) for line in lines for x, y in line]
+        self._drawn = [_around(x, y, 1) for line in lines for x, y in _along(line)]
+        self._frame = (_LEFT, 0, WIDTH, height - _BOTTOM)
+
+    def place(self, x: float, y: float, tag: str) -> tuple[float, float] | None:
+        """The middle and the base line of its text; None where there is no room: the mark's hint has it."""
+        half = _TAG_WIDTH * len(tag) / 2
+        side, corner = half + _RADIUS + 3, half + 3
+        up, down, level = -8.0, 8 + _TAG_HEIGHT, _TAG_HEIGHT / 2
+        tries = [(0, up), (0, down), (side, level), (-side, level), (corner, up), (-corner, up)]
+        tries += [(corner, down), (-corner, down), (0, 2 * up), (0, 2 * down - _TAG_HEIGHT)]
+        for taken in (self._taken + self._drawn, self._taken):
+            for dx, dy in tries:
+                box = (x + dx - half, y + dy - _TAG_HEIGHT, x + dx + half, y + dy)
+                if self._free(box, taken):
+                    self._taken.append(box)
+                    return x + dx, y + dy
+        return None
+
+    def _free(self, box: _Box, taken: list[_Box]) -> bool:
+        left, top, right, bottom = self._frame
+        inside = left <= box[0] and top <= box[1] and box[2] <= right and box[3] <= bottom
+        return inside and not any(
+            box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken
+        )
+
+
+def _around(x: float, y: float, radius: float) -> _Box:
+    return x - radius, y - radius, x + radius, y + radius
+
+
+def _along(line: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points of a line, three pixels apart."""
+    found = []
+    for (x1, y1), (x2, y2) in zip(line, line[1:], strict=False):
+        steps = int(math.hypot(x2 - x1, y2 - y1) / 3) + 1
+        found += [(x1 + (x2 - x1) * n / steps, y1 + (y2 - y1) * n / steps) for n in range(steps)]
+    return found
 
 
 def bars(rows: list[Bar], *, unit: str, colours: dict[str, int], reference: float | None = None) -> str:

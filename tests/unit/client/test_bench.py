@@ -180,8 +180,8 @@ def test_the_report_needs_nothing_from_outside(run: Results) -> None:
 def test_every_point_is_on_the_report(run: Results) -> None:
     page = html.render(run)
     for p in run.points:
-        name = f"{p.way}, batch 1, {p.concurrency} clients"
-        assert name in page
+        name = f"{p.way}, batch 1, {p.concurrency} client{'s' if p.concurrency > 1 else ''}"
+        assert f"<td>{name}" in page
     assert page.count('class="hollow') >= 1
     assert page.count("(unstable)") >= 2
 
@@ -199,6 +199,45 @@ def test_plots_stay_inside_their_frame(largest: float) -> None:
     wide = svg.bars([svg.Bar("b", [("p", largest)], "n")], unit="ms", colours={"p": 0}, reference=largest)
     for x, width in re.findall(r'<rect[^>]* x="([\d.]+)"[^>]* width="([\d.]+)"', wide):
         assert float(x) + float(width) <= svg.WIDTH
+
+
+def test_no_page_speaks_of_1_clients(run: Results) -> None:
+    assert "1 clients" not in html.render(run).replace("11 clients", "")
+    assert "1 clients" not in str(run.headline() + run.ratios())
+
+
+def boxes(drawn: str) -> list[tuple[float, float, float, float]]:
+    """Left, top, right and bottom of each tag of a plot."""
+    found = re.findall(r'<text class="tag mid" x="([\d.]+)" y="([\d.]+)">([^<]+)<', drawn)
+    return [(float(x) - 3 * len(t), float(y) - 9, float(x) + 3 * len(t), float(y)) for x, y, t in found]
+
+
+def test_tags_cover_neither_each_other_nor_a_mark() -> None:
+    # At saturation more clients change nothing: marks lie close together, and some on one another.
+    places = [(10, 5), (95, 20), (100, 40), (101, 41), (101, 42), (102, 43), (99, 44), (101, 41)]
+    marks = [svg.Mark(x, y, "", tag=str(2**n)) for n, (x, y) in enumerate(places)]
+    drawn = svg.lines([svg.Series("a", 0, marks[:4]), svg.Series("b", 1, marks[4:])], x="x", y="y")
+    tags = boxes(drawn)
+    assert len(tags) >= 5
+    circles = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn)]
+    dots = [(x - 4, y - 4, x + 4, y + 4) for x, y in circles]
+    for n, a in enumerate(tags):
+        assert 0 <= a[0] < a[2] <= svg.WIDTH
+        for b in tags[n + 1 :] + dots:
+            apart = a[2] <= b[0] + 0.2 or b[2] <= a[0] + 0.2 or a[3] <= b[1] + 0.2 or b[3] <= a[1] + 0.2
+            assert apart, (a, b)
+
+
+def test_p95_is_seen_where_it_equals_p99(run: Results) -> None:
+    """The wider p99 lies below: its rim shows around the p95 that is drawn on it."""
+    page = html.render(run)
+    panel = page.split("Latency by clients")[1]
+    drawn = re.findall(r'class="line c(\d)" stroke-width="([\d.]+)"', panel)
+    assert [colour for colour, _ in drawn] == ["4", "0", "2"]
+    assert float(drawn[0][1]) > 1.5 * float(drawn[1][1])
+    radii = re.findall(r'class="(?:solid|hollow) c(\d)"[^>]* r="([\d.]+)"', panel)
+    widest = {colour: float(r) for colour, r in radii}
+    assert widest["4"] > 1.5 * widest["0"]
 
 
 def test_a_ratio_is_the_median_of_the_turns_own() -> None:
