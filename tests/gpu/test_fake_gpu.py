@@ -65,6 +65,12 @@ def test_up_builds_a_plan_and_serves_it_as_tensorrt_plan(gpu: Stack, tmp_path: P
     again = up(gpu, spec)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "nothing is built" in again.stderr
+    timed = gpu.run("latency", "--requests", "10", "--batch", "4", "--json")
+    assert timed.returncode == 0, timed.stderr
+    ways = {way["way"]: way for way in json.loads(timed.stdout)["ways"]}
+    assert list(ways) == ["trtexec", "grpc", "http"]
+    assert ways["trtexec"]["p95"] == 19.9484  # as recorded
+    assert ways["grpc"]["ratio"] == pytest.approx(ways["grpc"]["p50"] / 19.9484)
 
 
 def test_tensors_in_another_order_than_the_graph_s_are_built_and_served_rightly(

@@ -267,8 +267,8 @@ def test_without_a_server_the_truth_is_that_there_is_none(stack: Stack, tmp_path
     plain(40, 40, GREEN).save(tmp_path / "green.png")
     _, err = classify(stack, tmp_path / "green.png", code=1)
     assert f"127.0.0.1:{stack.grpc}" in err
-    assert "next: is the server up? ./scripts/status" in err
-    assert "model" not in err
+    assert "next: is the server up, and is this its address? ./scripts/status" in err
+    assert "which model" not in err
 
 
 def test_a_missing_pillow_is_named(served: Stack, tmp_path: Path) -> None:

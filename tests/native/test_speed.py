@@ -19,7 +19,7 @@ from support.pictures import photograph
 from support.resnet import write_resnet
 from support.stack import PACKAGES, ROOT, Stack
 from triton_stack_client.bench import latency, saturation
-from triton_stack_client.bench.baseline_process import Local
+from triton_stack_client.bench.baseline_process import BaselineProcess
 from triton_stack_client.bench.perf import PerfAnalyzer
 from triton_stack_client.transport.protocol import Wire
 from triton_stack_client.verify import release
@@ -61,10 +61,10 @@ def perf(served: Stack, tmp_path: Path) -> Callable[[str], PerfAnalyzer]:
 
 
 @pytest.fixture
-def local(served: Stack, resnet50: Release) -> Iterator[Local]:
+def local(served: Stack, resnet50: Release) -> Iterator[BaselineProcess]:
     config = Wire("http", f"127.0.0.1:{served.http}", 10).config("resnet50", resnet50.version)
     command = [str(environments.python("triton")), str(ROOT / "triton" / "cpu" / "baseline.py")]
-    with Local(command, resnet50, config) as local:
+    with BaselineProcess(command, resnet50, config) as local:
         yield local
 
 
@@ -136,7 +136,7 @@ def test_2000_pictures_in_one_call(
 
 @pytest.mark.timeout(300)
 def test_a_single_request_takes_little_longer_than_onnxruntime_alone(
-    served: Stack, resnet50: Release, local: Local
+    served: Stack, resnet50: Release, local: BaselineProcess
 ) -> None:
     """p50 at batch 1 with the same threads, at most 1.06 times; the best of five runs, because what
     others do on this machine is not Triton's."""
@@ -153,7 +153,7 @@ def test_a_single_request_takes_little_longer_than_onnxruntime_alone(
 
 @pytest.mark.timeout(300)
 def test_saturated_it_is_as_fast_as_onnxruntime_alone(
-    perf: Callable[[str], PerfAnalyzer], local: Local
+    perf: Callable[[str], PerfAnalyzer], local: BaselineProcess
 ) -> None:
     """Images per second at least 0.97 times, in turns; the best of three runs."""
     analyzer = perf("resnet50")

@@ -9,11 +9,13 @@ from typing import Protocol
 
 import numpy as np
 
-from triton_stack_client.bench.baseline_process import Local
+from triton_stack_client.bench.baseline_process import BaselineProcess
 from triton_stack_client.errors import ClientError
 from triton_stack_client.verify.release import Release
 
-_LATENCY = re.compile(r"\] Latency: .*median = ([\d.]+) ms, .*percentile\(99%\) = ([\d.]+) ms")
+_LATENCY = re.compile(
+    r"\] Latency: .*median = ([\d.]+) ms, .*percentile\(95%\) = ([\d.]+) ms, percentile\(99%\) = ([\d.]+) ms"
+)
 _THROUGHPUT = re.compile(r"Throughput: ([\d.]+) qps")
 
 
@@ -26,6 +28,7 @@ class Figure:
     p50: float
     p99: float
     command: list[str]
+    p95: float = 0.0  # not in runs from before it was measured
 
 
 class Baseline(Protocol):
@@ -46,7 +49,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
 
-    def __init__(self, local: Local) -> None:
+    def __init__(self, local: BaselineProcess) -> None:
         self.local = local
         self.version = f"{local.version}, {local.threads} threads"
         self._seconds: dict[int, list[float]] = {}
@@ -60,21 +63,26 @@ class OnnxRuntime:
     def figure(self, batch: int) -> Figure:
         """See ``Baseline``."""
         seconds = np.array(self._seconds[batch])
-        p50, p99 = (float(p) * 1e3 for p in np.percentile(seconds, (50, 99)))
-        return Figure(batch, float(batch * len(seconds) / seconds.sum()), p50, p99, self.local.command)
+        p50, p95, p99 = (float(p) * 1e3 for p in np.percentile(seconds, (50, 95, 99)))
+        rate = float(batch * len(seconds) / seconds.sum())
+        return Figure(batch, rate, p50, p99, self.local.command, p95)
 
 
 class Trtexec:
-    """trtexec on the release's own plan; host to host, like a request."""
+    """trtexec on the release's own plan; host to host, like a request.
+
+    Args:
+        program: on PATH; with a stack in containers ./scripts/* put one there that runs in a container.
+    """
 
     name = "trtexec"
 
-    def __init__(self, program: str, release: Release, file: str) -> None:
+    def __init__(self, program: str, release: Release) -> None:
         self._program = program
         self._inputs = release.inputs
-        self._plan = str(release.folder / "model" / str(release.version) / file)
+        self._plan = str(release.folder / "model" / str(release.version) / release.engine["file"])
         self._found: dict[int, Figure] = {}
-        self.version = program
+        self.version = str(release.engine["version"])
 
     def round(self, batch: int, seconds: float) -> None:
         """Once for each batch size: trtexec measures for itself as long as it takes."""
@@ -107,5 +115,5 @@ def parse_trtexec(text: str, batch: int, command: list[str]) -> Figure:
     if not latency or not throughput or "&&&& PASSED" not in text:
         words = " ".join(text.strip().splitlines()[-3:])
         raise ClientError(f"the local baseline failed: {' '.join(command)}: {words}")
-    p50, p99 = map(float, latency.groups())
-    return Figure(batch, batch * float(throughput[1]), p50, p99, command)
+    p50, p95, p99 = map(float, latency.groups())
+    return Figure(batch, batch * float(throughput[1]), p50, p99, command, p95)

@@ -12,7 +12,7 @@ from triton_stack_client.errors import ClientError
 from triton_stack_client.verify.release import Release
 
 
-class Local:
+class BaselineProcess:
     """A release's model, run by onnxruntime directly.
 
     Args:
@@ -37,16 +37,16 @@ class Local:
             raise ClientError(
                 f"the local baseline cannot be started: {' '.join(command)}: {e.strerror}"
             ) from e
-        facts = self._ask({"model": str(file), "config": config, "golden": str(release.folder / GOLDEN)})
+        facts = self._exchange({"model": str(file), "config": config, "golden": str(release.folder / GOLDEN)})
         self.threads = int(facts["threads"])
         self.version = str(facts["version"])
 
     def run(self, batch: int, requests: int) -> list[float]:
         """The seconds of each of ``requests`` runs of ``batch`` samples; raises ClientError."""
-        seconds: list[float] = self._ask({"batch": batch, "requests": requests})["seconds"]
+        seconds: list[float] = self._exchange({"batch": batch, "requests": requests})["seconds"]
         return seconds
 
-    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+    def _exchange(self, question: dict[str, Any]) -> dict[str, Any]:
         process = self._process
         if not (process.stdin and process.stdout and process.stderr):
             raise ClientError("the local baseline has no pipes")  # Popen was asked for all three
@@ -69,7 +69,7 @@ class Local:
             self._process.kill()
         self._process.wait()
 
-    def __enter__(self) -> Local:
+    def __enter__(self) -> BaselineProcess:
         return self
 
     def __exit__(

@@ -16,7 +16,7 @@ from typing import Any
 from triton_stack_client import arguments
 from triton_stack_client.bench import latency, machine, results
 from triton_stack_client.bench.baseline import Baseline, OnnxRuntime, Trtexec
-from triton_stack_client.bench.baseline_process import Local
+from triton_stack_client.bench.baseline_process import BaselineProcess
 from triton_stack_client.bench.kept import Kept
 from triton_stack_client.bench.perf import PerfAnalyzer
 from triton_stack_client.bench.run import Plan
@@ -57,23 +57,28 @@ def _parser() -> argparse.ArgumentParser:
 
 def _latency(args: argparse.Namespace) -> int:
     chosen, config, urls = _server(args)
-    _onnxruntime_only(chosen, "latency")
-    with Local(shlex.split(args.local), chosen, config) as local:
-        rows = latency.measure(
-            chosen, local, urls, requests=args.requests, batch=args.batch, shared_memory=args.shared_memory
-        )
+    load = {"requests": args.requests, "batch": args.batch, "shared_memory": args.shared_memory}
+    if chosen.engine["name"] == "tensorrt":
+        baseline = Trtexec("trtexec", chosen)
+        rows = latency.after(chosen, baseline, urls, **load)
+        how = f"trtexec {baseline.version}, measured first for some seconds"
+        threads = None
+    else:
+        with BaselineProcess(shlex.split(args.local), chosen, config) as local:
+            rows = latency.measure(chosen, local, urls, **load)
+        how = f"onnxruntime {local.version} with {local.threads} threads on both sides, in turns"
+        threads = local.threads
     if args.json:
         facts = {
             "model": chosen.model,
             "version": chosen.version,
             "batch": args.batch,
-            "threads": local.threads,
+            "threads": threads,
         }
         print(json.dumps({**facts, "ways": [asdict(r) for r in rows]}, indent=2))
         return 0
     print(
-        f"{chosen.model} version {chosen.version}, batch {args.batch}, onnxruntime {local.version} with "
-        f"{local.threads} threads on both sides, {args.requests} requests each, in turns"
+        f"{chosen.model} version {chosen.version}, batch {args.batch}, {args.requests} requests each; {how}"
     )
     print(f"{'':12} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'p50 / direct':>13}")
     for r in rows:
@@ -108,9 +113,11 @@ def _run(args: argparse.Namespace) -> int:
         facts = _facts(args, chosen, perf.version)
         baseline: Baseline
         if chosen.engine["name"] == "tensorrt":
-            baseline = Trtexec("trtexec", chosen, chosen.engine["file"])
+            baseline = Trtexec("trtexec", chosen)
         else:
-            baseline = OnnxRuntime(stack.enter_context(Local(shlex.split(args.local), chosen, config)))
+            baseline = OnnxRuntime(
+                stack.enter_context(BaselineProcess(shlex.split(args.local), chosen, config))
+            )
         facts["baseline"] = f"{baseline.name} {baseline.version}"
         found = measure(plan, chosen, perf, baseline, urls, facts, kept.take)
         kept.take(found)
@@ -150,14 +157,6 @@ def _only_live(args: argparse.Namespace) -> Release:
             remedy=f"--model {found[0].model}",
         )
     return found[0]
-
-
-def _onnxruntime_only(chosen: Release, command: str) -> None:
-    if chosen.engine["name"] != "onnxruntime":
-        raise ClientError(
-            f"{command} takes turns with onnxruntime; {chosen.model} was built for {chosen.engine['name']}",
-            remedy="./scripts/bench compares a TensorRT engine with trtexec",
-        )
 
 
 def _plan(args: argparse.Namespace, chosen: Release) -> Plan:

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from triton_stack_client import Model
-from triton_stack_client.bench.baseline_process import Local
+from triton_stack_client.bench.baseline import Trtexec
+from triton_stack_client.bench.baseline_process import BaselineProcess
+from triton_stack_client.transport.protocol import Arrays
 from triton_stack_client.verify.release import Release
 
 _ROUND = 10  # requests of one way before the next has its turn
 _WARM = 5
+_TRTEXEC_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,13 @@ class Latency:
 
 
 def measure(
-    release: Release, local: Local, urls: dict[str, str], *, requests: int, batch: int, shared_memory: str
+    release: Release,
+    local: BaselineProcess,
+    urls: dict[str, str],
+    *,
+    requests: int,
+    batch: int,
+    shared_memory: str,
 ) -> list[Latency]:
     """Measure ``requests`` requests of ``batch`` samples for each way, direct first.
 
@@ -46,22 +55,11 @@ def measure(
     Raises:
         ClientError: the server or the baseline does not answer.
     """
-    inputs, _ = release.golden()
-    rows = np.arange(batch) % len(next(iter(inputs.values())))
-    feed = {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}
-    models = {
-        way: Model(release.model, url=url, version=release.version, shared_memory=shared_memory)
-        for way, url in urls.items()
-    }
+    feed = _feed(release, batch)
+    models = _models(release, urls, shared_memory)
 
     def served(model: Model, count: int) -> list[float]:
-        seconds = []
-        model.infer(feed)
-        for _ in range(count):
-            began = time.perf_counter()
-            model.infer(feed)
-            seconds.append(time.perf_counter() - began)
-        return seconds
+        return _timed(model, feed, count)
 
     turns: dict[str, list[list[float]]] = {"onnxruntime": [], **{way: [] for way in models}}
     try:
@@ -77,6 +75,67 @@ def measure(
         for model in models.values():
             model.close()
     return [figures(way, turns[way], turns["onnxruntime"]) for way in turns]
+
+
+def after(
+    release: Release,
+    baseline: Trtexec,
+    urls: dict[str, str],
+    *,
+    requests: int,
+    batch: int,
+    shared_memory: str,
+) -> list[Latency]:
+    """The same beside trtexec, which cannot take turns: it is measured before, and in one go.
+
+    Raises:
+        ClientError: the server does not answer, or trtexec fails.
+    """
+    baseline.round(batch, _TRTEXEC_SECONDS)
+    local = baseline.figure(batch)
+    rows = [
+        Latency(
+            "trtexec",
+            round(local.images_per_s * _TRTEXEC_SECONDS / batch),
+            local.p50,
+            local.p95,
+            local.p99,
+            1.0,
+        )
+    ]
+    feed = _feed(release, batch)
+    for way, model in _models(release, urls, shared_memory).items():
+        with model:
+            _timed(model, feed, _WARM)
+            seconds = _timed(model, feed, requests)
+        p50, p95, p99 = (float(p) * 1e3 for p in np.percentile(seconds, (50, 95, 99)))
+        rows.append(Latency(way, requests, p50, p95, p99, p50 / local.p50))
+    return rows
+
+
+def _feed(release: Release, batch: int) -> Arrays:
+    """``batch`` golden samples."""
+    inputs, _ = release.golden()
+    rows = np.arange(batch) % len(next(iter(inputs.values())))
+    return {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}
+
+
+def _models(release: Release, urls: dict[str, str], shared_memory: str) -> dict[str, Model]:
+    return {
+        way: Model(release.model, url=url, version=release.version, shared_memory=shared_memory)
+        for way, url in urls.items()
+    }
+
+
+def _timed(model: Model, feed: Arrays, count: int) -> list[float]:
+    """The seconds of each of ``count`` requests, after one that does not count."""
+    seconds = []
+    model.infer(feed)
+    for _ in range(count):
+        began = time.perf_counter()
+        model.infer(feed)
+        seconds.append(time.perf_counter() - began)
+    return seconds
 
 
 def figures(way: str, turns: list[list[float]], direct: list[list[float]]) -> Latency:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from triton_stack_client.bench.baseline_process import Local
+from triton_stack_client.bench.baseline_process import BaselineProcess
 from triton_stack_client.bench.perf import PerfAnalyzer, Point
 
 
@@ -23,7 +23,9 @@ class Saturation:
     ratio: float
 
 
-def measure(perf: PerfAnalyzer, local: Local, best: Point, *, rounds: int, seconds: float) -> Saturation:
+def measure(
+    perf: PerfAnalyzer, local: BaselineProcess, best: Point, *, rounds: int, seconds: float
+) -> Saturation:
     """Take turns of about ``seconds`` at the load of the ``best`` point; local runs the same batch size.
 
     Raises:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from triton_stack_client.classify import output, pictures, sources, task
-from triton_stack_client.classify.output import Progress, Results
+from triton_stack_client.classify.output import Progress, Writer
 from triton_stack_client.classify.pipeline import Pipeline
 from triton_stack_client.model import AsyncModel
 from triton_stack_client.terminal import coloured
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         _note(f"--top {args.top}: {name} has {classes} classes, and all of them are named")
     if found.skipped:
         _note(_skipped(found.skipped))
-    out: Results = output.Json() if args.json else output.Csv() if args.csv else output.Text()
+    out: Writer = output.Json() if args.json else output.Csv() if args.csv else output.Text()
     return asyncio.run(_run(args, where, work, found.sources, out))
 
 
@@ -44,7 +44,7 @@ async def _run(
     where: address.Address,
     work: task.Task,
     found: list[sources.Source],
-    out: Results,
+    out: Writer,
 ) -> int:
     progress = Progress(len(found))
     url = f"{where.protocol}://{where.host_port}"

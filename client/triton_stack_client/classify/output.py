@@ -12,8 +12,8 @@ from triton_stack_client.classify.answer import Classification
 from triton_stack_client.classify.task import Task
 
 
-class Results(Protocol):
-    """Takes every answer once, in order, between ``begin`` and ``end``."""
+class Writer(Protocol):
+    """Writes every answer, once, in order, between ``begin`` and ``end``."""
 
     def begin(self, task: Task) -> None:
         """Before the first."""

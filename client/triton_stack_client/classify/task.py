@@ -61,10 +61,6 @@ def find(name: str, where: Address, models_dir: Path | None, timeout: float) -> 
         contract = Contract.of(wire.metadata(name), wire.config(name))
         task = from_volume(models_dir, contract) if models_dir else None
         return task or from_server(wire, contract)
-    except ServerError as e:
-        if not e.refused and not e.remedy:
-            e.remedy = "is the server up, and is this its address? ./scripts/status"
-        raise
     finally:
         wire.close()
 

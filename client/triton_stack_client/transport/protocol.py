@@ -271,7 +271,12 @@ def _error(protocol: str, address: str, e: Exception) -> ServerError:
         message, status = str(e.message()), str(e.status() or "")
         gone = "UNAVAILABLE" in status or "DEADLINE" in status or "CANCELLED" in status
         passing = "UNAVAILABLE" in status or status == "503" or any(p in message for p in _PASSING)
-        return ServerError(f"{protocol} {address}: {message}", refused=not gone, again=passing)
+        return ServerError(
+            f"{protocol} {address}: {message}",
+            remedy="is the server up, and is this its address? ./scripts/status" if gone else "",
+            refused=not gone,
+            again=passing,
+        )
     if isinstance(e, TimeoutError | asyncio.TimeoutError):
         return ServerError(
             f"{protocol} {address}: no answer in time", remedy="is the server busy? ./scripts/status"
@@ -279,6 +284,6 @@ def _error(protocol: str, address: str, e: Exception) -> ServerError:
     # gevent, geventhttpclient and aiohttp raise OSErrors and SSL errors of their own kinds.
     return ServerError(
         f"{protocol} {address}: {type(e).__name__}: {e}",
-        remedy="is the server up? ./scripts/status",
+        remedy="is the server up, and is this its address? ./scripts/status",
         again=True,
     )
