@@ -55,11 +55,13 @@ class PictureError(ClientError):
 class ServerError(ClientError):
     """The server did not answer as it should.
 
-    ``refused`` is true when it answered with an error; ``again`` when it has not taken the request, so
-    that asking again is safe and may help.
+    ``refused`` is true when it answered with an error; ``retriable`` when it has not taken the request, so
+    that sending it again is safe and may help.
     """
 
-    def __init__(self, found: str, *, remedy: str = "", refused: bool = False, again: bool = False) -> None:
+    def __init__(
+        self, found: str, *, remedy: str = "", refused: bool = False, retriable: bool = False
+    ) -> None:
         super().__init__(found, remedy=remedy)
         self.refused = refused
-        self.again = again
+        self.retriable = retriable

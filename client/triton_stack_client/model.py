@@ -45,7 +45,7 @@ class _Tries:
     def pause(self, e: ServerError) -> float:
         """Seconds to wait before the next try; raises ``e`` when there is to be none."""
         pause = self._pause
-        if not e.again or time.monotonic() + pause > self._deadline:
+        if not e.retriable or time.monotonic() + pause > self._deadline:
             raise e
         self._pause = min(pause * 2, _LONGEST_PAUSE)
         return pause

@@ -103,3 +103,15 @@ def test_tensorflow_is_locked_for_the_builder_alone() -> None:
 def test_the_locked_pythons_are_those_the_scripts_ask_for() -> None:
     text = Path(ROOT / "scripts" / "lock").read_text("utf-8")
     assert text.count('"3.10"') == len(PARTS)
+
+
+def test_the_client_s_distribution_asks_for_what_its_lock_has() -> None:
+    """`pip install ./client` and the stack's own environment are the same packages, pinned or not."""
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [Requirement(r) for r in project["dependencies"] + project["optional-dependencies"]["pictures"]]
+    listed = {canonicalize_name(r.name): r.extras for r in asked("client")}
+    assert {canonicalize_name(r.name): r.extras for r in wanted} == listed
+    pins = {canonicalize_name(r.name): next(iter(r.specifier)).version for r, _ in locked("client")}
+    for requirement in wanted:
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement

@@ -275,7 +275,7 @@ def _error(protocol: str, address: str, e: Exception) -> ServerError:
             f"{protocol} {address}: {message}",
             remedy="is the server up, and is this its address? ./scripts/status" if gone else "",
             refused=not gone,
-            again=passing,
+            retriable=passing,
         )
     if isinstance(e, TimeoutError | asyncio.TimeoutError):
         return ServerError(
@@ -285,5 +285,5 @@ def _error(protocol: str, address: str, e: Exception) -> ServerError:
     return ServerError(
         f"{protocol} {address}: {type(e).__name__}: {e}",
         remedy="is the server up, and is this its address? ./scripts/status",
-        again=True,
+        retriable=True,
     )

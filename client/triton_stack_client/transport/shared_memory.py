@@ -135,7 +135,7 @@ class Slots:
             raise ClientError(f'shared memory "{mode}": it is one of {", ".join(MODES)}')
         self._must = mode == "system"
         self._where = where
-        self._on = self._must or (mode == "auto" and _here(where.host))
+        self._on = self._must or (mode == "auto" and _on_this_host(where.host))
         self._lock = threading.Lock()
         self._free: list[Slot] = []
         self._all: list[Slot] = []
@@ -196,7 +196,7 @@ class Slots:
 
     def refused(self, slot: Slot, e: ServerError) -> Slot | None:
         """The server would not register it: go on without (mode "auto"), or raise."""
-        if not e.refused or e.again:
+        if not e.refused or e.retriable:
             raise e
         self._off(f"the server cannot share memory with us: {e.found}", e)
         slot.remove()
@@ -257,10 +257,10 @@ def forgotten(slot: Slot | None, e: ServerError) -> None:
     """Mark the slot for registering anew when that is what the error asks for: the server was restarted."""
     if slot is not None and e.refused and "shared memory region" in e.found:
         slot.registered = False
-        e.again = True
+        e.retriable = True
 
 
-def _here(host: str) -> bool:
+def _on_this_host(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
