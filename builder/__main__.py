@@ -2,7 +2,11 @@
 
 import sys
 
-from builder.cli import main
+from builder import leash
 
 if __name__ == "__main__":
+    leash.hold()  # before the imports, which take a while
+
+    from builder.cli import main
+
     sys.exit(main())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Callable, List
@@ -12,23 +15,22 @@ from typing import Callable, List
 from builder import progress
 from builder.errors import EngineError
 
+_WITH_PARENT = Path(__file__).with_name("with_parent.py")
 _HEARTBEAT = 10.0  # seconds of silence after which one says that it still runs
 
 
 def run(argv: List[str], *, cwd: Path, log: Path, show: Callable[[str], bool]) -> int:
     """Run ``argv`` in ``cwd``, append its output to ``log``, print the lines for which ``show`` is true.
 
-    Returns the exit code; the child does not outlive an exception here.
+    Returns the exit code. The child outlives neither an exception here nor this process's own end, be it
+    SIGKILL: it would go on for minutes, holding the GPU, for nobody.
 
     Raises:
         EngineError: the program cannot be started.
     """
     began = time.monotonic()
     with log.open("ab") as sink:
-        try:
-            child = subprocess.Popen(argv, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        except OSError as e:
-            raise EngineError(f"{argv[0]} cannot be started: {e.strerror}") from e
+        child = _start(argv, cwd)
         assert child.stdout is not None
         try:
             with selectors.DefaultSelector() as selector:
@@ -53,6 +55,29 @@ def run(argv: List[str], *, cwd: Path, log: Path, show: Callable[[str], bool]) -
             return child.wait()
         finally:
             if child.poll() is None:
-                child.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)  # with its own children, where it is a script
                 child.wait()
             child.stdout.close()
+
+
+def _start(argv: List[str], cwd: Path) -> subprocess.Popen[bytes]:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as refusal:
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_WITH_PARENT), str(os.getpid()), str(write), *argv],
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=[write],
+                start_new_session=True,
+            )
+        finally:
+            os.close(write)
+        reason = refusal.read().decode()  # ends when the program has started
+    if reason:
+        child.communicate()
+        raise EngineError(f"{argv[0]} cannot be started: {reason}")
+    return child

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from support.stack import ROOT
 
 from builder.engine import logged_process
 from builder.errors import EngineError
@@ -100,3 +104,39 @@ def test_a_file_that_may_not_be_run_is_named(tmp_path: Path) -> None:
         logged_process.run(
             [str(tmp_path / "plain")], cwd=tmp_path, log=tmp_path / "log", show=lambda _line: True
         )
+
+
+def test_the_program_ends_with_this_process_even_when_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from builder.engine import logged_process;"
+        "logged_process.run([sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True);"
+        " time.sleep(60)'], cwd=Path('.'), log=Path('log'), show=lambda line: True)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-c", code]
+    with subprocess.Popen(argv, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as parent:
+        assert parent.stderr is not None
+        pid = int(parent.stderr.readline().split()[-1])  # after the progress's clock
+        assert Path(f"/proc/{pid}").exists()
+        parent.kill()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_an_exception_here_ends_the_program_s_own_children(tmp_path: Path) -> None:
+    """A trtexec that is a script of two lines."""
+    pid: list[int] = []
+
+    def stop(line: str) -> bool:
+        pid.append(int(line))
+        raise KeyboardInterrupt
+
+    argv = ["/bin/sh", "-c", "sleep 60 & echo $!; wait"]
+    with pytest.raises(KeyboardInterrupt):
+        logged_process.run(argv, cwd=tmp_path, log=tmp_path / "log", show=stop)
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{pid[0]}").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{pid[0]}").exists()

@@ -15,7 +15,8 @@ from models_volume import snapshot
 from ops import console
 from ops.checks.ports import port_problem
 from ops.errors import OpsError
-from ops.runtimes import build_secrets, docker_sdk, volume_copy
+from ops.probe import ask
+from ops.runtimes import build_secrets, docker_sdk, driver, leash, volume_copy
 from ops.runtimes.server import Server
 from ops.runtimes.server_log import cause, errors
 from ops.settings import ROOT, Settings
@@ -55,6 +56,8 @@ class Compose:
         self.device = self._running_device() or device
         self._wanted = device
         self.server = Server(settings.host, settings.http_port)
+        self._one_offs = 0
+        self._end_leftovers()
 
     def prepare(self) -> None:
         """Build the images that are missing or older than their sources; raises OpsError."""
@@ -226,14 +229,39 @@ class Compose:
         return self._one_off(service, args, answer=False).returncode
 
     def _one_off(self, service: str, args: List[str], *, answer: bool) -> subprocess.CompletedProcess[str]:
-        """A one-off container of ``service``; files of this machine among ``args`` are mounted for it."""
+        """A one-off container of ``service``; files of this machine among ``args`` are mounted for it.
+
+        It does not outlive this process: a builder is on a leash, and whatever an interruption here leaves is
+        removed by name. What is left all the same (this process killed, and the container deaf) is found by
+        the next command by its label.
+        """
         mounts: List[str] = []
         inside = [self._mounted(arg, mounts) for arg in args]
-        volumes = [word for mount in mounts for word in ("--volume", mount)]
-        clock = [word for name, value in console.started().items() for word in ("--env", f"{name}={value}")]
-        return self._compose(
-            "run", "--rm", "--no-deps", "-T", *clock, *volumes, service, *inside, answer=answer
-        )
+        options = [word for mount in mounts for word in ("--volume", mount)]
+        self._one_offs += 1
+        name = f"{self._project}-{service}-{os.getpid()}-{driver.start_time(os.getpid())}-{self._one_offs}"
+        options += [w for k, v in console.started().items() for w in ("--env", f"{k}={v}")]
+        options += ["--name", name, "--label", f"{driver.LABEL}={driver.me()}"]
+        with contextlib.ExitStack() as stack:
+            stdin = subprocess.DEVNULL
+            if service == "builder":
+                stdin = stack.enter_context(leash.held())
+                options += [w for k, v in leash.ENVIRONMENT.items() for w in ("--env", f"{k}={v}")]
+            try:
+                return self._compose(
+                    "run", "--rm", "--no-deps", "-T", *options, service, *inside, answer=answer, stdin=stdin
+                )
+            except BaseException:
+                ask(["docker", "rm", "--force", name])  # Compose's own end leaves it running
+                raise
+
+    def _end_leftovers(self) -> None:
+        """End the one-off containers of drivers that have died: one of them could still change something."""
+        labels = [*self._labels("oneoff=True"), driver.LABEL]
+        for container in self._engine.containers.list(all=True, filters={"label": labels}):
+            if driver.gone(container.labels[driver.LABEL]):
+                console.progress(f"ending {container.name}, left by a command that was killed")
+                ask(["docker", "rm", "--force", container.name])
 
     def _mounted(self, arg: str, mounts: List[str]) -> str:
         """``arg`` as a container sees it: of a file its whole folder is mounted, read-only. Under its own
@@ -267,6 +295,7 @@ class Compose:
         quiet: bool = False,
         apart: bool = False,
         answer: bool = False,
+        stdin: int = subprocess.DEVNULL,
     ) -> subprocess.CompletedProcess[str]:
         """Run ``docker compose``; ``quiet`` captures its output, its errors ``apart`` or in with it;
         ``answer`` captures standard output alone."""
@@ -277,7 +306,7 @@ class Compose:
             env={**os.environ, **self._environment(), **(env or {})},
             stdout=subprocess.PIPE if quiet or answer else None,
             stderr=errors if quiet else None,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             text=True,
             check=False,
         )

@@ -13,7 +13,7 @@ from models_volume.layout import Volume
 from ops import console
 from ops.checks.ports import port_problem
 from ops.errors import OpsError
-from ops.runtimes import environments
+from ops.runtimes import environments, leash
 from ops.runtimes.detection import trtexec
 from ops.runtimes.process import ServerProcess
 from ops.runtimes.server import Server
@@ -188,7 +188,11 @@ class Native:
         if tool:
             env["TRTEXEC"] = tool  # a relative one is relative to where the operator is, not to ROOT
         argv = [self.python(part), "-m", MODULES[part], *args]
-        return subprocess.run(argv, cwd=ROOT, env=env, stdout=stdout, text=True, check=False)
+        if part != "builder":
+            return subprocess.run(argv, cwd=ROOT, env=env, stdout=stdout, text=True, check=False)
+        env.update(leash.ENVIRONMENT)
+        with leash.held() as stdin:
+            return subprocess.run(argv, cwd=ROOT, env=env, stdin=stdin, stdout=stdout, text=True, check=False)
 
     def stop(self) -> str:
         """Stop the server that `up` started; says what was done."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from ops.errors import OpsError
+from ops.runtimes.driver import start_time
 
 KEPT_LOGS = 3  # of the servers before this one: a crash can still be read after the start that follows it
 _TAIL = 64 << 10  # bytes of the log's end that are read
@@ -42,7 +43,7 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        data = {"pid": child.pid, "started": _start_time(child.pid), **facts}
+        data = {"pid": child.pid, "started": start_time(child.pid), **facts}
         fresh = self._state.with_suffix(".new")
         fresh.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
         fresh.replace(self._state)
@@ -55,7 +56,7 @@ class ServerProcess:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         _reap(pid)
-        started = _start_time(pid)
+        started = start_time(pid)
         return data if started is not None and started == data.get("started") else None
 
     def stop(self, seconds: float) -> Optional[int]:
@@ -113,13 +114,3 @@ def _reap(pid: int) -> None:
     """Our own dead child stays a zombie, alive to the eye, until it is waited for."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-
-
-def _start_time(pid: int) -> Optional[str]:
-    """The process's start in clock ticks since boot (proc(5), field 22); None when there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]
