@@ -4,38 +4,77 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
-_FIELDS = ["name", "compute_cap", "driver_version", "memory.total"]
+from builder import progress
+
+_FIELDS = ["name", "driver_version", "memory.total", "compute_cap"]
 
 
 def detect() -> Optional[Dict[str, Any]]:
     """Name, compute capability, driver and memory (MiB) of the GPU that CUDA takes first.
 
+    The compute capability is None where the driver is too old to tell it; that is said.
     None where there is no nvidia-smi or it finds no GPU: on some Jetsons TensorRT works without it.
     """
-    argv = ["nvidia-smi", f"--query-gpu={','.join(_FIELDS)}", "--format=csv"]
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
-    if first:
-        argv.append(f"--id={first}")
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return parse(done.stdout) if done.returncode == 0 else None
+    gpu, part = _parent(first) if first.startswith("MIG-") else (first, "")
+    which = [f"--id={gpu}"] if gpu else []
+    found = parse(_ask([f"--query-gpu={','.join(_FIELDS)}", "--format=csv", *which]))
+    if found is None:
+        # A driver that does not know a field answers nothing at all.
+        found = parse(_ask([f"--query-gpu={','.join(_FIELDS[:-1])}", "--format=csv", *which]))
+    if found is not None and part:
+        # As CUDA, and so trtexec, names it; the memory is the whole GPU's.
+        found.update(name=f"{found['name']} {part}", memory_mib=None)
+    if found is not None and found["compute_capability"] is None:
+        progress.say(
+            f"nvidia-smi (driver {found['driver']}) does not tell the compute capability: a release "
+            "is checked against the GPU's name, and trtexec tells the capability when it builds"
+        )
+    return found
 
 
 def parse(text: str) -> Optional[Dict[str, Any]]:
     """The first GPU of ``nvidia-smi --query-gpu=... --format=csv``, or None."""
     rows: List[List[str]] = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if row]
-    if len(rows) < 2 or len(rows[1]) != len(_FIELDS):
+    # The heading of a field may carry its unit: "memory.total [MiB]".
+    names = [cell.split(" ")[0] for cell in rows[0]] if rows else []
+    if len(rows) < 2 or len(rows[1]) != len(names) or not set(_FIELDS[:-1]) <= set(names):
         return None
-    name, capability, driver, memory = (cell.strip() for cell in rows[1])
-    mib = memory.partition(" ")[0]
+    cells = dict(zip(names, (cell.strip() for cell in rows[1])))
+    capability, mib = cells.get("compute_cap", ""), cells["memory.total"].partition(" ")[0]
     return {
-        "name": name,
-        "compute_capability": capability,
-        "driver": driver,
+        "name": cells["name"],
+        "compute_capability": capability if re.fullmatch(r"\d+(\.\d+)?", capability) else None,
+        "driver": cells["driver_version"],
         "memory_mib": int(mib) if mib.isdigit() else None,  # "[N/A]" where memory is shared with the CPU
     }
+
+
+def _parent(mig: str) -> Tuple[str, str]:
+    """The GPU that a MIG device is part of, and the part's name ("MIG 3g.20gb"); empty where it is not found.
+
+    ``nvidia-smi --query-gpu`` knows whole GPUs only, ``nvidia-smi -L`` lists their parts below each.
+    """
+    gpu = ""
+    for line in _ask(["-L"]).splitlines():
+        uuid = re.search(r"\(UUID: ([^)]+)\)", line)
+        if uuid is None:
+            continue
+        if line.startswith("GPU "):
+            gpu = uuid.group(1)
+        elif uuid.group(1) == mig:
+            return gpu, " ".join(line.split()[:2])
+    return "", ""
+
+
+def _ask(args: List[str]) -> str:
+    """nvidia-smi's answer, empty when it has none."""
+    try:
+        done = subprocess.run(["nvidia-smi", *args], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""

@@ -46,6 +46,9 @@ def config_pbtxt(spec: Spec, engine: Engine, weights: Dict[str, Any], version: i
     group = config.instance_group.add()
     group.kind = pb.ModelInstanceGroup.KIND_GPU if gpu else pb.ModelInstanceGroup.KIND_CPU
     group.count = spec.serving.gpu_instances if gpu else spec.serving.cpu_instances
+    # The one GPU that builder and server see (GPU_ID): without it Triton makes instances on every GPU that a
+    # server started by other hands can see, and a plan belongs to the kind that built it.
+    group.gpus.extend([0] if gpu else [])
     if spec.serving.max_queue_delay_us is not None:
         config.dynamic_batching.max_queue_delay_microseconds = spec.serving.max_queue_delay_us
         config.dynamic_batching.preferred_batch_size.extend(spec.serving.preferred_batch_sizes)

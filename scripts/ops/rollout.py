@@ -30,7 +30,7 @@ class Rollout:
         self._settings = settings
         # How long a release may take from the flip until it answers: one poll, and its load. Two seconds
         # of it are for starting the commands that look and go back.
-        self._deadline = settings.poll_secs + max(1, settings.load_secs - 2)
+        self._deadline = runtime.poll_secs + max(1, settings.load_secs - 2)
         # A polite end (systemd, a CI's cancel) goes the same way back as Ctrl-C.
         signal.signal(signal.SIGTERM, _interrupt)
 
@@ -170,7 +170,7 @@ class Rollout:
         began = time.monotonic()
         console.progress(
             f"{model}: waiting for Triton to load version {version}: it looks every "
-            f"{self._settings.poll_secs} s, and has {self._deadline} s; then golden samples"
+            f"{self._runtime.poll_secs} s, and has {self._deadline} s; then golden samples"
         )
         try:
             figures = self._prove(model, version, stale)

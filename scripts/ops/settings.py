@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Mapping
+from typing import Any, Dict, Mapping, Optional
 
 from ops import console
 from ops.errors import OpsError
@@ -27,8 +28,11 @@ _PASSED_ON = ("TRTEXEC", "TRITON_BACKENDS")  # what the builder and the server r
 # Variables that are no knobs: what one of our processes tells another ...
 INTERNAL = {
     "BACKENDS_DIR": "where the CPU server lays out its backends",
+    "BUILDER_LEASH": "that the caller holds the builder by its standard input",
     "COMPOSE_PATH_SEPARATOR": "how Compose reads the COMPOSE_FILE that we make for it",
-    "CUDA_VISIBLE_DEVICES": "the GPU of a builder without Docker",
+    "CUDA_DEVICE_ORDER": "how CUDA numbers the GPUs: as nvidia-smi does",
+    "CUDA_VISIBLE_DEVICES": "the GPU of builder and server without Docker",
+    "PCI_BUS_ID": "the value of CUDA_DEVICE_ORDER",
     "ENGINE": "the builder's engine in its container, which the Compose files set",
     "MODEL_REPOSITORY": "Triton's part of the models volume",
     "STACK_STARTED": "when the command began, for lines of progress",
@@ -57,6 +61,7 @@ class Settings:
     models_dir: Path
     models: str
     ngc_tag: str
+    gpu_id: str
     docker: Mapping[str, str]  # what only Compose reads, as text; empty where it is left to its default
 
     @property
@@ -72,6 +77,16 @@ class Settings:
     def host(self) -> str:
         """Where a client on this machine finds the server."""
         return "127.0.0.1" if self.bind_address in ("", "0.0.0.0") else self.bind_address  # noqa: S104  (compared, not bound)
+
+    def at(self, ports: Mapping[str, Any], bind_address: Optional[str]) -> Settings:
+        """These settings with a running server's ports and address, as far as they are known."""
+        return dataclasses.replace(
+            self,
+            http_port=ports.get("HTTP_PORT", self.http_port),
+            grpc_port=ports.get("GRPC_PORT", self.grpc_port),
+            metrics_port=ports.get("METRICS_PORT", self.metrics_port),
+            bind_address=bind_address or self.bind_address,
+        )
 
     @property
     def run_dir(self) -> Path:
@@ -120,6 +135,7 @@ def load(environ: Mapping[str, str] = os.environ, file: Path = ROOT / ".env") ->
         models_dir=(ROOT / _text(values, "MODELS_DIR")).resolve(),
         models=_text(values, "MODELS"),
         ngc_tag=_text(values, "NGC_TAG"),
+        gpu_id=_gpu(values),
         docker={name: values.get(name, "") for name in _DOCKER},
     )
 
@@ -159,6 +175,16 @@ def _text(values: Mapping[str, str], name: str) -> str:
     if not values.get(name):
         raise OpsError(f"{name} is not set", remedy=f"set {name} in the environment or in .env")
     return values[name]
+
+
+def _gpu(values: Mapping[str, str]) -> str:
+    text = _text(values, "GPU_ID")
+    if not re.fullmatch(r"[0-9]{1,3}|(GPU|MIG)-[\w/-]+", text, re.ASCII):
+        raise OpsError(
+            f'GPU_ID is "{text}"; allowed is one GPU, by its number or its UUID (GPU-..., MIG-...)',
+            remedy="nvidia-smi -L lists them; set GPU_ID in the environment or in .env",
+        )
+    return text
 
 
 def _whole(values: Mapping[str, str], name: str, low: int, high: int) -> int:

@@ -24,7 +24,7 @@ def shadow(repository: Path) -> Path:
         config = copy / model.name / "config.pbtxt"
         text = config.read_text("utf-8")
         config.unlink()
-        config.write_text(text.replace("KIND_GPU", "KIND_CPU"), "utf-8")
+        config.write_text(text.replace("KIND_GPU", "KIND_CPU").replace("gpus: 0", ""), "utf-8")
     return copy
 
 

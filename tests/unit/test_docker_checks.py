@@ -54,6 +54,13 @@ def test_a_gpu_that_is_too_new_is_told_the_tag_it_needs() -> None:
     assert levels("25.03", Gpu("NVIDIA B200", (10, 0), (580, 1))) == {"driver": "ok", "GPU": "ok"}
 
 
+def test_a_capability_that_is_not_told_is_said_and_not_skipped() -> None:
+    [gpu] = gpus("Tesla V100, Tesla V100, 450.80.02")  # asked without the field that the driver lacks
+    findings = {f.name: f for f in driver_and_gpu("22.11", gpu)}
+    assert findings["GPU"].level == "warn"
+    assert "does not tell the compute capability" in findings["GPU"].detail
+
+
 def test_the_table_takes_the_entry_before_a_tag() -> None:
     entries = {tag: wants(tag) for tag in ("22.11", "22.12", "23.07", "24.05")}
     assert {tag: entry.tag for tag, entry in entries.items() if entry} == {

@@ -31,6 +31,7 @@ class Runtime(SimpleNamespace):
     """What Rollout needs to run the builder."""
 
     device = "cpu"
+    poll_secs = 1
 
     def ask(self, part: str, args: list[str]) -> tuple[int, str]:
         assert part == "builder"

@@ -56,3 +56,68 @@ def test_the_gpu_that_cuda_takes_first_is_asked_for(tmp_path: Path, monkeypatch:
     assert found is not None
     assert found["name"] == "A"
     assert "--id=2" in (tmp_path / "asked").read_text()
+
+
+OLD = """#!/bin/sh
+case "$*" in
+  *compute_cap*) echo 'Field "compute_cap" is not a valid field to query.'; exit 2 ;;
+  *) printf '%s\\n' 'name, driver_version, memory.total [MiB]' 'Tesla V100, 450.80.02, 16160 MiB' ;;
+esac
+"""
+MIG = """#!/bin/sh
+case "$*" in
+  *GPU-a1*) printf '%s\\n' "name, driver_version, memory.total [MiB], compute_cap" \\
+      "NVIDIA A100-SXM4-40GB, 535.1, 40960 MiB, 8.0" ;;
+  -L) cat <<'END'
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-a0)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-a1)
+  MIG 3g.20gb     Device  0: (UUID: MIG-b0)
+  MIG 1g.5gb      Device  1: (UUID: MIG-b1)
+END
+  ;;
+  *) echo "No devices were found"; exit 6 ;;
+esac
+"""
+
+
+@pytest.fixture
+def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put an nvidia-smi with this text on PATH."""
+
+    def put(text: str) -> None:
+        (tmp_path / "nvidia-smi").write_text(text)
+        (tmp_path / "nvidia-smi").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return put
+
+
+def test_a_driver_that_does_not_tell_the_capability_is_told_of(
+    smi: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    smi(OLD)
+    assert gpu.detect() == {
+        "name": "Tesla V100",
+        "compute_capability": None,
+        "driver": "450.80.02",
+        "memory_mib": 16160,
+    }
+    assert "nvidia-smi (driver 450.80.02) does not tell the compute capability" in capsys.readouterr().err
+
+
+def test_a_part_of_a_gpu_is_named_as_cuda_names_it(
+    smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi(MIG)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-b1")
+    found = gpu.detect()
+    assert found is not None
+    assert (found["name"], found["compute_capability"]) == ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "8.0")
+    assert found["memory_mib"] is None
+
+
+def test_a_gpu_that_is_not_there_is_none(smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    smi(MIG)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert gpu.detect() is None

@@ -10,16 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
-from ops.runtimes import leash
+from ops.runtimes import driver
 from support.stack import ROOT
 
 HELD = "from builder import leash; leash.hold(); print('up', flush=True); import time; time.sleep(30)"
 DRIVER = """
 import subprocess, sys
-from ops.runtimes import leash
+from ops.runtimes import driver
 import os
-with leash.held() as stdin:
-    subprocess.run([sys.executable, "-c", sys.argv[1]], stdin=stdin, env={**os.environ, **leash.ENVIRONMENT})
+with driver.leash() as stdin:
+    subprocess.run([sys.executable, "-c", sys.argv[1]], stdin=stdin, env={**os.environ, **driver.LEASH})
 """
 ENV = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "scripts"), str(ROOT)])}
 
@@ -43,12 +43,12 @@ def test_a_builder_ends_with_its_driver_however_that_one_ends(how: signal.Signal
 
 
 def test_the_end_of_the_leash_is_the_end_of_the_builder() -> None:
-    with leash.held() as stdin:
+    with driver.leash() as stdin:
         process = subprocess.Popen(
             [sys.executable, "-c", HELD],
             stdin=stdin,
             stdout=subprocess.PIPE,
-            env={**ENV, **leash.ENVIRONMENT},
+            env={**ENV, **driver.LEASH},
         )
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"

@@ -74,7 +74,9 @@ def test_on_a_cpu_the_backend_is_onnxruntime_and_no_platform_is_named(make_spec:
 
 def test_the_gpu_s_instances_are_the_spec_s(make_spec: Callable[..., Spec]) -> None:
     c = parsed(make_spec(serving={"instances": {"gpu": 4}}))
-    assert [(g.kind, g.count) for g in c.instance_group] == [(pb.ModelInstanceGroup.KIND_GPU, 4)]
+    [group] = c.instance_group
+    assert (group.kind, group.count) == (pb.ModelInstanceGroup.KIND_GPU, 4)
+    assert list(group.gpus) == [0], "the one that CUDA_VISIBLE_DEVICES or the container shows"
 
 
 def test_dynamic_batching_is_on_unless_the_spec_says_no(make_spec: Callable[..., Spec]) -> None:

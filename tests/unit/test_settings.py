@@ -24,10 +24,10 @@ def knobs(tmp_path: Path) -> Load:
     return knobs
 
 
-def test_the_committed_defaults_are_the_issue_s(knobs: Load) -> None:
+def test_the_committed_defaults(knobs: Load) -> None:
     s = knobs()
     assert s.ports == {"HTTP_PORT": 8000, "GRPC_PORT": 8001, "METRICS_PORT": 8002}
-    assert (s.poll_secs, s.models_dir, s.models) == (30, ROOT / "models", "tensorrt_fp16_model")
+    assert (s.poll_secs, s.models_dir, s.models) == (2, ROOT / "models", "tensorrt_fp16_model")
     assert s.bind_address == "127.0.0.1"
 
 
@@ -101,5 +101,17 @@ def test_a_client_here_asks_an_address_that_answers(knobs: Load, address: str, h
 
 def test_children_get_every_knob_that_was_settled(knobs: Load, tmp_path: Path) -> None:
     env = knobs(HTTP_PORT="9000", MODELS_DIR=str(tmp_path)).environment()
-    assert (env["HTTP_PORT"], env["POLL_SECS"]) == ("9000", "30")
+    assert (env["HTTP_PORT"], env["POLL_SECS"]) == ("9000", "2")
     assert env["MODEL_REPOSITORY"] == str(tmp_path / "repository")
+
+
+@pytest.mark.parametrize("gpu", ["0", "15", "GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77", "MIG-GPU-5d5b/1/0"])
+def test_a_gpu_is_named_by_its_number_or_its_uuid(gpu: str) -> None:
+    assert load({"GPU_ID": gpu}).gpu_id == gpu
+
+
+@pytest.mark.parametrize("gpu", ["0,1", "all", "-1", "GPU 0", "GPU-"])
+def test_any_other_gpu_is_refused(gpu: str) -> None:
+    with pytest.raises(OpsError, match="GPU_ID is") as error:
+        load({"GPU_ID": gpu})
+    assert "nvidia-smi -L" in error.value.remedy

@@ -58,7 +58,7 @@ Trouble = Any
 class Server:
     """The runtime of a stack whose parts run in this process."""
 
-    name, device = "native", "cpu"
+    name, device, poll_secs = "native", "cpu", 1
 
     def __init__(self, root: Path) -> None:
         self.root = root

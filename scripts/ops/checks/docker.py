@@ -148,6 +148,15 @@ def driver_and_gpu(tag: str, gpu: Gpu) -> Iterator[Finding]:
         f"install driver {needs.driver} or newer, or set NGC_TAG to an older tag"
         + (f" (data-center GPUs may work from {needs.oldest} on)" if level == "warn" else ""),
     )
+    if not gpu.capability:
+        yield Finding(
+            "GPU",
+            "warn",
+            f"{gpu.name}: its driver does not tell the compute capability, so nothing says whether TensorRT "
+            f"of {tag} builds for it (up to {dotted(needs.newest_gpu)})",
+            "install a newer driver, or look at the first lines of trtexec's log",
+        )
+        return
     too_new = gpu.capability > needs.newest_gpu
     newer = next((t.tag for t in _TAGS if t.newest_gpu >= gpu.capability), "a newer tag")
     yield Finding(
@@ -166,8 +175,17 @@ def same_tag(settings: Settings) -> Optional[str]:
 
 
 def _gpu(settings: Settings) -> Iterator[Finding]:
-    query = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
-    for gpu in gpus(ask(query) or ""):
+    # Of a part of a GPU (MIG) nvidia-smi tells nothing here: then all are looked at, as they are of one kind.
+    which = [] if settings.gpu_id.startswith("MIG-") else [f"--id={settings.gpu_id}"]
+    query = ["nvidia-smi", "--format=csv,noheader", *which]
+    found = gpus(ask([*query, "--query-gpu=name,compute_cap,driver_version"]) or "")
+    # A driver that does not know a field answers nothing at all.
+    found = found or gpus(ask([*query, "--query-gpu=name,name,driver_version"]) or "")
+    if not found and which and ask(["nvidia-smi", "-L"]):
+        yield Finding(
+            "GPU", "fail", f"nvidia-smi finds no GPU {settings.gpu_id}", "nvidia-smi -L, then set GPU_ID"
+        )
+    for gpu in found:
         yield from driver_and_gpu(settings.ngc_tag, gpu)
 
 

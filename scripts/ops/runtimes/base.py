@@ -15,11 +15,19 @@ class Runtime(Protocol):
         name: "native" or "docker".
         device: "gpu" or "cpu".
         server: Triton's HTTP endpoint.
+        poll_secs: seconds between two looks of the server at the models volume, as it was started.
     """
 
     name: str
     device: str
     server: Server
+
+    @property
+    def poll_secs(self) -> int:
+        """See above."""
+
+    def follow(self) -> None:
+        """Take the address of the server that runs, wherever the one who started it got it from."""
 
     def prepare(self) -> None:
         """Make environments or images; raises OpsError."""

@@ -16,13 +16,14 @@ from ops import console
 from ops.checks.ports import port_problem
 from ops.errors import OpsError
 from ops.probe import ask
-from ops.runtimes import build_secrets, docker_sdk, driver, leash, volume_copy
-from ops.runtimes.server import Server
-from ops.runtimes.server_log import cause, errors
+from ops.runtimes import build_secrets, docker_sdk, driver, volume_copy
+from ops.runtimes.server import Server, cause, errors
 from ops.settings import ROOT, Settings
 
 CPU_FILE = "compose.cpu.yaml"
 DEVICE_LABEL = "tensorflow-triton.device"  # on the server's container, in both Compose files
+_CHECKOUT = "tensorflow-triton.checkout"  # on the volume; Compose puts none there
+_WORKING_DIR = "com.docker.compose.project.working_dir"  # on every container, by Compose
 _PROFILES = "build,serve,smoke"
 _FREE = ("data", "home", "media", "mnt", "srv", "tmp")  # no image of ours has files there
 _HOST = "/host"
@@ -57,7 +58,53 @@ class Compose:
         self._wanted = device
         self.server = Server(settings.host, settings.http_port)
         self._one_offs = 0
+        self._refuse_another_checkout()
         self._end_leftovers()
+
+    @property
+    def poll_secs(self) -> int:
+        """Seconds between two looks of the server at the models volume, as it was started."""
+        container = self._container()
+        for entry in container.attrs["Config"]["Env"] if container is not None else []:
+            name, _, value = entry.partition("=")
+            if name == "POLL_SECS" and value.isdigit():
+                return int(value)
+        return self._settings.poll_secs
+
+    def follow(self) -> None:
+        """Take the address of the server that runs, wherever the one who started it got it from."""
+        bound = self._bound()
+        if bound:
+            ports = {name: int(b["HostPort"]) for name, b in bound.items()}
+            self._settings = self._settings.at(ports, next(iter(bound.values()))["HostIp"])
+            self.server = Server(self._settings.host, self._settings.http_port)
+
+    def _refuse_another_checkout(self) -> None:
+        """Raise OpsError when our project's containers or volume are those of another checkout.
+
+        Compose knows a stack by its project's name alone: `down` here would stop the other one's server.
+        """
+        marked = [("container", c.name, c.labels.get(_WORKING_DIR)) for c in self._containers()]
+        volumes = self._engine.volumes.list(filters={"label": self._labels("volume=models")})
+        marked += [("volume", v.name, (v.attrs.get("Labels") or {}).get(_CHECKOUT)) for v in volumes]
+        for kind, name, folder in marked:
+            # One that is gone from this machine has moved, perhaps to here.
+            if folder and Path(folder).is_dir() and Path(folder).resolve() != ROOT:
+                raise OpsError(
+                    f"the {kind} {name} is of the checkout in {folder}; this one, in {ROOT}, has the same "
+                    f'Compose project name, "{self._project}"',
+                    remedy="give this one a name of its own: COMPOSE_PROJECT_NAME=another-name in the "
+                    "environment or in .env",
+                )
+
+    def _own_volume(self) -> None:
+        """Make the models volume, where there is none, with the name of this checkout on it."""
+        if self._engine.volumes.list(filters={"label": self._labels("volume=models")}):
+            return
+        version = self._compose("version", "--short", quiet=True, apart=True).stdout.strip().lstrip("v")
+        compose = {"project": self._project, "version": version, "volume": "models"}
+        labels = {f"com.docker.compose.{key}": value for key, value in compose.items()}
+        self._engine.volumes.create(name=self._volume(), labels={**labels, _CHECKOUT: str(ROOT)})
 
     def prepare(self) -> None:
         """Build the images that are missing or older than their sources; raises OpsError."""
@@ -69,6 +116,7 @@ class Compose:
                 f"{self._settings.exit_timeout_secs} s of EXIT_TIMEOUT_SECS are over",
                 remedy=f"set STOP_GRACE_SECS to {self._settings.exit_timeout_secs + 15} or more",
             )
+        self._own_volume()
         if not self._setup:
             return
         images = self._images()
@@ -85,7 +133,7 @@ class Compose:
 
     def check_ports(self) -> None:
         """Raise OpsError when a port is taken by somebody else than our running server."""
-        ours = self._published()
+        ours = [int(b["HostPort"]) for b in self._bound().values()]
         for name, port in self._settings.ports.items():
             reason = "" if port in ours else port_problem(self._settings.host, port)
             if reason:
@@ -245,8 +293,8 @@ class Compose:
         with contextlib.ExitStack() as stack:
             stdin = subprocess.DEVNULL
             if service == "builder":
-                stdin = stack.enter_context(leash.held())
-                options += [w for k, v in leash.ENVIRONMENT.items() for w in ("--env", f"{k}={v}")]
+                stdin = stack.enter_context(driver.leash())
+                options += [w for k, v in driver.LEASH.items() for w in ("--env", f"{k}={v}")]
             try:
                 return self._compose(
                     "run", "--rm", "--no-deps", "-T", *options, service, *inside, answer=answer, stdin=stdin
@@ -346,11 +394,11 @@ class Compose:
         container = self._container()
         return container.labels.get(DEVICE_LABEL) if container is not None else None
 
-    def _published(self) -> List[int]:
-        """The ports on this machine that our server's container holds."""
+    def _bound(self) -> Dict[str, Dict[str, str]]:
+        """Where on this machine our server's container is published: HostIp and HostPort by our variable."""
         container = self._container()
-        ports = container.attrs["NetworkSettings"]["Ports"] if container is not None else {}
-        return [int(b["HostPort"]) for name in _PORTS.values() for b in (ports or {}).get(name) or []]
+        ports = (container.attrs["NetworkSettings"]["Ports"] if container is not None else None) or {}
+        return {name: ports[inside][0] for name, inside in _PORTS.items() if ports.get(inside)}
 
     def _volume(self) -> str:
         return f"{self._project}_models"

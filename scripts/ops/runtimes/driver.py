@@ -1,12 +1,16 @@
-"""The process that drives an operation, named so that the next one can tell whether it still lives."""
+"""The driver, the process of an operation: its builders end with it, and its containers say whose they
+are, so that the next driver knows whether it still lives.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
-from typing import Optional
+from typing import Dict, Iterator, Optional
 
 LABEL = "tensorflow-triton.driver"  # on the one-off containers that a driver starts
+LEASH: Dict[str, str] = {"BUILDER_LEASH": "stdin"}  # a builder's environment on a ``leash``
 
 
 def start_time(pid: int) -> Optional[str]:
@@ -36,3 +40,14 @@ def gone(driver: str) -> bool:
 def _here() -> str:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
+
+
+@contextlib.contextmanager
+def leash() -> Iterator[int]:
+    """A builder's standard input, a file descriptor: it ends with this block, or with this process."""
+    read, write = os.pipe()  # neither end is inherited by other children
+    try:
+        yield read
+    finally:
+        os.close(write)
+        os.close(read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,10 @@ from models_volume.layout import Volume
 from ops import console
 from ops.checks.ports import port_problem
 from ops.errors import OpsError
-from ops.runtimes import environments, leash
+from ops.runtimes import driver, environments
 from ops.runtimes.detection import trtexec
 from ops.runtimes.process import ServerProcess
-from ops.runtimes.server import Server
-from ops.runtimes.server_log import cause, errors
+from ops.runtimes.server import Server, cause, errors
 from ops.settings import ROOT, Settings
 
 # The package of each part that runs as `python -m`.
@@ -41,6 +41,18 @@ class Native:
         self._setup = setup
         self.process = ServerProcess(settings.run_dir)
         self.server = Server(settings.host, settings.http_port)
+
+    @property
+    def poll_secs(self) -> int:
+        """Seconds between two looks of the server at the models volume, as it was started."""
+        return int((self.process.state() or {}).get("POLL_SECS", self._settings.poll_secs))
+
+    def follow(self) -> None:
+        """Take the address of the server that runs, wherever the one who started it got it from."""
+        running = self.process.state()
+        if running is not None:
+            self._settings = self._settings.at(running, running.get("BIND_ADDRESS"))
+            self.server = Server(self._settings.host, self._settings.http_port)
 
     def parts(self) -> List[str]:
         """The environments this way of running needs."""
@@ -108,8 +120,8 @@ class Native:
         """Raise OpsError when a port is taken by somebody else than our running server."""
         running = self.process.state()
         if running is not None:
-            wanted = {**self._settings.ports, "device": self.device}
-            differs = {k: running.get(k) for k, v in wanted.items() if running.get(k) != v}
+            wanted = {**self._settings.ports, **self._wanted_gpu(), "device": self.device}
+            differs = {k: running[k] for k, v in wanted.items() if running.get(k, v) != v}
             if differs:
                 found = ", ".join(f"{k} {v}" for k, v in differs.items())
                 raise OpsError(
@@ -151,7 +163,7 @@ class Native:
             ) from e
 
     def _start(self) -> None:
-        env = self._settings.environment()
+        env = {**self._settings.environment(), **self._gpu()}
         if self.device == "cpu":
             env["BACKENDS_DIR"] = str(self._settings.run_dir / "backends")
             argv = [self.python("triton"), str(ROOT / "triton" / "cpu" / "server.py")]
@@ -160,12 +172,33 @@ class Native:
         if self.process.crashed():
             console.progress(f"the last server ended by itself; its log is kept as {self.process.log}.1")
         console.progress(f"starting Triton on {', '.join(map(str, self._settings.ports.values()))}")
-        facts = {**self._settings.ports, "device": self.device, "setup": self._setup}
+        s = self._settings
+        facts = {
+            **s.ports,
+            "BIND_ADDRESS": s.bind_address,
+            "POLL_SECS": s.poll_secs,
+            **self._gpu(),
+            "device": self.device,
+            "setup": self._setup,
+        }
         self.process.start(argv, env, facts)
 
     def _alive(self) -> None:
         if self.process.state() is None:
             raise OpsError("the server ended before it was ready")
+
+    def _gpu(self) -> Dict[str, str]:
+        """CUDA's variables for builder, trtexec and server alike: the running server's GPU, or the wanted."""
+        running = self.process.state() or {}
+        return {k: running.get(k, v) for k, v in self._wanted_gpu().items()}
+
+    def _wanted_gpu(self) -> Dict[str, str]:
+        if self.device != "gpu":
+            return {}
+        scheduled = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+        gpu = self._settings.gpu_id if os.environ.get("GPU_ID") or not scheduled else scheduled
+        # CUDA numbers the fastest GPU first unless it is told to number them as nvidia-smi does.
+        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": gpu}
 
     def smoke(self) -> int:
         """Run the smoke test; its exit code."""
@@ -183,15 +216,15 @@ class Native:
     def _run(
         self, part: str, args: List[str], *, stdout: Optional[int] = None
     ) -> subprocess.CompletedProcess[str]:
-        env = self._settings.python_environment()
+        env = {**self._settings.python_environment(), **self._gpu()}
         tool = trtexec() if self.device == "gpu" else None
         if tool:
             env["TRTEXEC"] = tool  # a relative one is relative to where the operator is, not to ROOT
         argv = [self.python(part), "-m", MODULES[part], *args]
         if part != "builder":
             return subprocess.run(argv, cwd=ROOT, env=env, stdout=stdout, text=True, check=False)
-        env.update(leash.ENVIRONMENT)
-        with leash.held() as stdin:
+        env.update(driver.LEASH)
+        with driver.leash() as stdin:
             return subprocess.run(argv, cwd=ROOT, env=env, stdin=stdin, stdout=stdout, text=True, check=False)
 
     def stop(self) -> str:

@@ -27,11 +27,14 @@ def current(settings: Settings, runtime: str = "auto") -> Runtime:
     running = native.process.state()
     if running is not None:
         native = Native(settings, running["device"], setup=running.get("setup", True))
+        native.follow()
     if runtime == "native" or (runtime == "auto" and running is not None):
         return native
     found = compose.traces(settings)
     if runtime == "docker" and found is None:
         raise OpsError("no Docker Engine answers", remedy="./scripts/doctor")
     if runtime == "docker" or (found and (found.containers or (found.volume and not native.snapshot()))):
-        return Compose(settings, compose.default_device(settings), setup=True)
+        docker = Compose(settings, compose.default_device(settings), setup=True)
+        docker.follow()
+        return docker
     return native
