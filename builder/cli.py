@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 import yaml
 
 from builder import engine as engines
-from builder import hashing
+from builder import hashing, progress
 from builder.errors import BuilderError, ReleaseError, SpecError
 from builder.release import build, exports, sources
 from builder.release.lifecycle import ModelReleases
@@ -49,6 +49,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _fail(error: BuilderError, *, as_json: bool) -> int:
+    progress.show_hidden()
     if as_json:
         print(json.dumps({"error": error.facts()}))
     else:

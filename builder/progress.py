@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Iterator, List
 
 # When the command began that people see, in seconds since 1970: ./scripts/* hand it to all they start, so
 # that the lines of one command count from one start, whichever process prints them.
@@ -25,15 +25,50 @@ def _already() -> float:
 _began = time.monotonic() - _already()
 
 
+# "hidden" where many models are built at once: then only news is shown, a detail now and then as a sign of
+# life, and all of them when the command fails.
+DETAILS = "STACK_DETAILS"
+_SIGN_OF_LIFE = 10.0  # seconds of silence after which a detail is shown all the same
+
+_hidden: List[str] = []
+_shown = time.monotonic()
+
+
 def say(text: str) -> None:
-    """One line with the seconds since the start."""
-    print(f"[{time.monotonic() - _began:6.1f}s] {text}", file=sys.stderr, flush=True)
+    """News: one line with the seconds since the start."""
+    _print(_stamped(text))
+
+
+def detail(text: str) -> None:
+    """One line on how the work goes on, which may be hidden."""
+    line = _stamped(text)
+    if os.environ.get(DETAILS) == "hidden" and time.monotonic() - _shown < _SIGN_OF_LIFE:
+        _hidden.append(line)
+    else:
+        _print(line)
+
+
+def show_hidden() -> None:
+    """Print what was hidden: something has failed."""
+    for line in _hidden:
+        _print(line)
+    _hidden.clear()
+
+
+def _stamped(text: str) -> str:
+    return f"[{time.monotonic() - _began:6.1f}s] {text}"
+
+
+def _print(line: str) -> None:
+    global _shown  # noqa: PLW0603  (of this process, like its standard error)
+    _shown = time.monotonic()
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
     """Announce a step, and say how long it took once it is done."""
-    say(f"{name} ...")
+    detail(f"{name} ...")
     began = time.monotonic()
     yield
-    say(f"{name}: done in {time.monotonic() - began:.1f} s")
+    detail(f"{name}: done in {time.monotonic() - began:.1f} s")

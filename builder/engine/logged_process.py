@@ -38,7 +38,7 @@ def run(argv: List[str], *, cwd: Path, log: Path, show: Callable[[str], bool]) -
                 pending = b""
                 while True:
                     if not selector.select(_HEARTBEAT):
-                        progress.say(f"  still running, {time.monotonic() - began:.0f} s")
+                        progress.detail(f"  still running, {time.monotonic() - began:.0f} s")
                         continue
                     chunk = os.read(child.stdout.fileno(), 65536)
                     if not chunk:
@@ -48,10 +48,10 @@ def run(argv: List[str], *, cwd: Path, log: Path, show: Callable[[str], bool]) -
                     for line in lines:
                         text = line.decode("utf-8", "replace")
                         if show(text):
-                            progress.say(f"  {text}")
+                            progress.detail(f"  {text}")
             last = pending.decode("utf-8", "replace")
             if last and show(last):  # a program that dies may not end its last line
-                progress.say(f"  {last}")
+                progress.detail(f"  {last}")
             return child.wait()
         finally:
             if child.poll() is None:

@@ -98,6 +98,7 @@ def bench(parser: argparse.ArgumentParser, *, model: str = MODEL, as_json: str =
 def smoke(parser: argparse.ArgumentParser) -> None:
     """Prove that every live model is served as released."""
     parser.add_argument("--model", action="append", metavar="NAME", help="only this one (may be repeated)")
+    parser.add_argument("--summary", action="store_true", help="one line a model, and what failed")
     parser.add_argument("--json", action="store_true", help=JSON)
     server(parser)
 

@@ -80,6 +80,8 @@ def _smoke(args: argparse.Namespace) -> int:
             r.model: {"version": r.version, "weights": r.weights, "untrained": r.untrained} for r in releases
         }
         report.print_json(findings, models=models)
+    elif args.summary:
+        report.print_summary(findings)
     else:
         report.print_table(findings)
     return 0 if all(f.ok for f in findings) else 1

@@ -34,9 +34,12 @@ def models(parser: argparse.ArgumentParser) -> None:
 
 
 def specs(parser: argparse.ArgumentParser) -> None:
-    """``--model NAME|FILE...``, for a verb that builds."""
+    """``--model NAME|FILE...`` and ``--verbose``, for a verb that builds."""
     parser.add_argument(
         "--model", nargs="+", action="append", default=[], metavar="NAME|FILE", help=MODEL_HELP
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="show every step and check also where several models are built"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Dict, Sequence, TextIO
 # their lines of progress from it (builder/progress.py, client/triton_stack_client/progress.py).
 STARTED = "STACK_STARTED"
 _began = time.monotonic()
-_began_at = time.time()
+_handed_on = {STARTED: f"{time.time():.3f}"}
 _COLOURS = {"ok": "32", "warn": "33", "fail": "31", "bold": "1"}
 
 
@@ -28,9 +28,14 @@ def progress(text: str) -> None:
     print(f"{colour(stamp, 'bold', sys.stderr)} {text}", file=sys.stderr, flush=True)
 
 
+def hide_details() -> None:
+    """Let the builder show its news only, and its details when it fails."""
+    _handed_on["STACK_DETAILS"] = "hidden"
+
+
 def started() -> Dict[str, str]:
-    """The variable that hands this command's start to what it starts."""
-    return {STARTED: f"{_began_at:.3f}"}
+    """The variables that hand this command's start, and how much to say, to what it starts."""
+    return dict(_handed_on)
 
 
 def table(rows: Sequence[Sequence[str]]) -> None:

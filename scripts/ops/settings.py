@@ -35,6 +35,7 @@ INTERNAL = {
     "PCI_BUS_ID": "the value of CUDA_DEVICE_ORDER",
     "ENGINE": "the builder's engine in its container, which the Compose files set",
     "MODEL_REPOSITORY": "Triton's part of the models volume",
+    "STACK_DETAILS": "whether the builder hides how its work goes on",
     "STACK_STARTED": "when the command began, for lines of progress",
     "TRITON_HOST": "where a client in a container finds the server",
 }

@@ -57,7 +57,7 @@ def test_a_changed_spec_is_a_new_release_and_setting_it_back_needs_no_build(
     stack.up(write_scale(tmp_path / "b", factor=3))
     assert stack.status()["models"][0]["live"] == 2
     done = stack.up(write_scale(tmp_path / "a"))
-    assert "release 1 is this very build; it goes live again" in done.stderr
+    assert "release 1 is this very build; nothing is built" in done.stderr
     assert stack.status()["models"][0]["live"] == 1
 
 
@@ -210,3 +210,14 @@ def test_the_lines_of_one_up_never_run_backwards(stack: Stack, tmp_path: Path) -
     assert len(times) > 4
     assert times == sorted(times)
     assert "building release 1" in done.stderr
+
+
+def test_up_with_many_models_says_a_line_for_each(stack: Stack, tmp_path: Path) -> None:
+    specs = [write_scale(tmp_path / name, name=name) for name in ("one", "two")]
+    done = stack.up(*specs)
+    assert re.search(r"^ok   one version 1 +\d+ checks$", done.stdout, re.MULTILINE), done.stdout
+    assert "golden samples" not in done.stdout
+    assert "parity" not in done.stderr
+    assert "building release 1" in done.stderr
+    everything = stack.up(*specs, options=("--verbose",))
+    assert "golden samples" in everything.stdout

@@ -14,7 +14,10 @@ from ops import console
 from ops.settings import load
 from support.stack import PACKAGES, ROOT
 from triton_stack_client.errors import ServerError
-from triton_stack_client.verify import readiness
+from triton_stack_client.verify import readiness, report
+from triton_stack_client.verify.report import Finding
+
+from builder import progress
 
 SAY = {
     "builder": "from builder import progress; progress.say('hello')",
@@ -67,3 +70,54 @@ def test_a_wait_for_the_poll_says_that_it_waits_and_for_how_long(
     lines = capsys.readouterr().err.splitlines()
     assert 1 <= len(lines) <= 4
     assert "m: version 7 is not there yet after 0 s of at most" in lines[0]
+
+
+def steps(details: str, *, fails: bool) -> list[str]:
+    """What a builder says that has a step and some news."""
+    code = (
+        "from builder import cli, errors, progress\n"
+        "def work(_args):\n"
+        "    progress.say('news')\n"
+        "    with progress.step('a step'): pass\n"
+        + ("    raise errors.EngineError('no engine')\n" if fails else "")
+        + "cli._releases = work\ncli.main(['releases'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": PACKAGES, "STACK_DETAILS": details},
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    return [re.sub(r"^\[.*?\] ", "", line) for line in done.stderr.splitlines()]
+
+
+def test_hidden_details_are_shown_when_the_command_fails() -> None:
+    everything = ["news", "a step ...", "a step: done in 0.0 s"]
+    assert steps("", fails=False) == everything
+    assert steps("hidden", fails=False) == ["news"]
+    assert steps("hidden", fails=True) == [*everything, "error: no engine"]
+
+
+def test_a_hidden_detail_is_shown_as_a_sign_of_life(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STACK_DETAILS", "hidden")
+    monkeypatch.setattr(progress, "_shown", time.monotonic() - 11)
+    monkeypatch.setattr(progress, "_hidden", [])
+    progress.detail("one")
+    progress.detail("two")
+    said = capsys.readouterr().err
+    assert "one" in said
+    assert "two" not in said
+
+
+def test_a_summary_has_a_line_a_model_and_every_line_of_one_that_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    checks = [("a", True), ("a", True), ("long", True), ("b", True), ("b", False)]
+    report.print_summary([Finding(model, "check", ok, "detail") for model, ok in checks])
+    assert capsys.readouterr().out.splitlines() == [
+        "ok   a     2 checks",
+        "ok   long  1 checks",
+        "b",
+        "  ok   check  detail",
+        "  FAIL check  detail",
+    ]

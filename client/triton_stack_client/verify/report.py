@@ -36,3 +36,15 @@ def print_table(findings: list[Finding]) -> None:
             print(model)
         mark = f"{green}ok{plain}  " if f.ok else f"{red}FAIL{plain}"
         print(f"  {mark} {f.check.ljust(width)}  {f.detail}")
+
+
+def print_summary(findings: list[Finding]) -> None:
+    """One line for each model whose checks all held; every line of the others."""
+    models = {f.model: [g for g in findings if g.model == f.model] for f in findings}
+    good = [model for model, checks in models.items() if all(f.ok for f in checks)]
+    width = max((len(model) for model in good), default=0)
+    for model in good:
+        print(f"ok   {model.ljust(width)}  {len(models[model])} checks")
+    bad = [f for f in findings if f.model not in good]
+    if bad:
+        print_table(bad)

@@ -26,6 +26,8 @@ def run(args: argparse.Namespace) -> int:
     runtime = current(settings, args.runtime)
     serving(runtime)
     models = spec_paths(shared.names(args) or settings.models.split())
+    if len(models) > 1 and not args.verbose:
+        console.hide_details()
     rollout = Rollout(runtime, settings)
     if args.dry_run:
         rows = [rollout.dry_run(model) for model in models]

@@ -37,10 +37,13 @@ def run(args: argparse.Namespace) -> int:
     runtime = create(settings, choice.runtime, choice.device, setup=not args.no_setup)
     machine.before_up(runtime, settings, setup=not args.no_setup)
     models = spec_paths(shared.names(args) or settings.models.split())
+    summary = len(models) > 1 and not args.verbose
+    if summary:
+        console.hide_details()
     with operation_lock.held(settings, "up", setup=runtime.prepare):
         names = Rollout(runtime, settings).up(models, force=args.force)
         runtime.serve()
-        smoke = _smoke(runtime, as_json=args.json)
+        smoke = _smoke(runtime, summary=summary, as_json=args.json)
     if args.json:
         console.answer({**_facts(runtime), "why": choice.why, "smoke": smoke}, "", as_json=True)
     else:
@@ -48,11 +51,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _smoke(runtime: Runtime, *, as_json: bool) -> Dict[str, Any]:
+def _smoke(runtime: Runtime, *, summary: bool, as_json: bool) -> Dict[str, Any]:
     """The smoke test's findings as data; printed by the client itself, and empty, without ``as_json``."""
     remedy = "./scripts/status; the server is left running"
     if not as_json:
-        if runtime.smoke():
+        if runtime.client(["smoke", *(["--summary"] if summary else [])]):
             raise OpsError("the smoke test failed (see above)", remedy=remedy)
         return {}
     code, text = runtime.ask("client", ["smoke", "--json"])
