@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from ops.runtimes.server_log import cause, errors
+from ops.runtimes.server import cause, errors
 
 HEAD = "1125 00:02:41.852366 664"
 # Every server on a machine with no GPU says this.

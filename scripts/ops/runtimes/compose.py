@@ -17,8 +17,7 @@ from ops.checks.ports import port_problem
 from ops.errors import OpsError
 from ops.probe import ask
 from ops.runtimes import build_secrets, docker_sdk, driver, volume_copy
-from ops.runtimes.server import Server
-from ops.runtimes.server_log import cause, errors
+from ops.runtimes.server import Server, cause, errors
 from ops.settings import ROOT, Settings
 
 CPU_FILE = "compose.cpu.yaml"

@@ -17,8 +17,7 @@ from ops.errors import OpsError
 from ops.runtimes import driver, environments
 from ops.runtimes.detection import trtexec
 from ops.runtimes.process import ServerProcess
-from ops.runtimes.server import Server
-from ops.runtimes.server_log import cause, errors
+from ops.runtimes.server import Server, cause, errors
 from ops.settings import ROOT, Settings
 
 # The package of each part that runs as `python -m`.
