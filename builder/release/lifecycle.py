@@ -276,7 +276,7 @@ class ModelReleases:
         where it is pending or failed, the release to go back to and the reason.
 
         A release whose manifest cannot be read has the state "unreadable" with the reason, and besides
-        that its model, version and place alone.
+        that its model, version and place, and whether it is live and pending.
         """
         rows: List[Dict[str, Any]] = []
         spec: Any = None
@@ -292,8 +292,10 @@ class ModelReleases:
             except (ReleaseError, OSError, KeyError, TypeError) as e:
                 folder = str(self.store.folder(self.model, version))
                 row.update(state="unreadable", reason=str(e).splitlines()[0], folder=folder, changes=[])
-            if row["state"] == "pending":
-                row["previous"] = (self.pending() or {}).get("previous")
+            mark = self.pending() if row["live"] else None
+            if mark is not None:
+                row["previous"] = mark.get("previous")
+            row["pending"] = mark is not None
             rows.append(row)
         return rows
 

@@ -59,10 +59,10 @@ class Rollout:
         if not any(model["pending"] for model in self._runtime.snapshot().values()):
             return
         for row in self.releases():
-            if row["state"] != "pending":
+            if not row["pending"]:
                 continue
             model, version = row["model"], row["version"]
-            if row["reason"]:  # somebody died while going back
+            if row["reason"]:  # somebody died while going back, or its manifest cannot be read
                 self._back(model, version, row.get("previous"), row["reason"])
                 continue
             console.progress(f"{model}: release {version} is live and not proven yet")

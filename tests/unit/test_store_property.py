@@ -304,6 +304,21 @@ def test_a_bad_redeploy_that_fails_at_any_call_goes_back(code: int | None, lasti
     assert code is None or back > 0
 
 
+def test_a_pending_release_that_cannot_be_read_goes_back() -> None:
+    machine = Releases()
+    machine.start()
+    try:
+        machine.attempt(None, lambda: machine.rollout.build("good", force=False))
+        version = machine.server.build(good=True)["version"]
+        machine.releases.activate(version, pending=True)
+        (machine.store.folder(MODEL, version) / "manifest.json").write_text("")
+        machine.heal()
+        assert machine.store.live(MODEL) == 1
+        assert machine.releases.failure(version) is not None
+    finally:
+        machine.teardown()
+
+
 def test_a_crash_is_no_error_that_is_handled() -> None:
     with Faults(None, 0), pytest.raises(Crash):
         os.unlink("nothing")  # noqa: PTH108
