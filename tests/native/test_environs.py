@@ -48,10 +48,10 @@ def test_blanks_and_signs_in_every_path(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.timeout(120)
 def test_a_proxy_in_the_environment_is_not_asked_for_our_own_server(stack: Stack, tmp_path: Path) -> None:
     (closed,) = free_ports(1)
-    stack.up(write_scale(tmp_path / "spec"))
     for name in ("no_proxy", "NO_PROXY"):
         stack.env.pop(name, None)
     stack.env.update(dict.fromkeys(PROXIES, f"http://127.0.0.1:{closed}"))
-    status = stack.status()
-    assert status["server"]["state"] == "running"
-    assert status["models"][0]["ready"] is True
+    stack.up(write_scale(tmp_path / "spec"))
+    assert stack.status()["models"][0]["ready"] is True
+    done = stack.run("redeploy", "--model", write_scale(tmp_path / "spec", factor=3))
+    assert done.returncode == 0, done.stdout + done.stderr

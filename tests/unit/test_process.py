@@ -112,6 +112,17 @@ def test_a_state_file_that_makes_no_sense_means_nothing_runs(
     assert server.state() is None
 
 
+def test_a_server_that_cannot_be_remembered_does_not_run(server: ServerProcess, tmp_path: Path) -> None:
+    (tmp_path / "run" / "server.new").mkdir(parents=True)  # where the state would be written
+    with pytest.raises(OSError, match="Is a directory"):
+        server.start(["/bin/sh", "-c", f"echo $$ > {tmp_path}/pid; sleep 60"], dict(os.environ), {})
+    time.sleep(0.2)
+    assert (
+        not (tmp_path / "pid").exists()
+        or not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+    )
+
+
 def test_the_tail_of_a_long_log_is_whole_lines(server: ServerProcess) -> None:
     server.log.parent.mkdir()
     server.log.write_text("".join(f"I line {n} {'x' * 90}\n" for n in range(5000)))

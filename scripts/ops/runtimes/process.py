@@ -45,8 +45,13 @@ class ServerProcess:
             )
         data = {"pid": child.pid, "started": start_time(child.pid), **facts}
         fresh = self._state.with_suffix(".new")
-        fresh.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
-        fresh.replace(self._state)
+        try:
+            fresh.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
+            fresh.replace(self._state)
+        except OSError:  # a full disk: a server that nobody would find again must not run
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
 
     def state(self) -> Optional[Dict[str, Any]]:
         """What was remembered of the server, if it still runs; None otherwise."""
