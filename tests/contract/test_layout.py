@@ -207,3 +207,12 @@ def test_a_real_python_3_8_runs_a_script(python38: str, script: str) -> None:
     argv = [python38, "-B", str(ROOT / "scripts" / script), "--help"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_places_that_the_design_names_are_there() -> None:
+    text = (ROOT / "docs" / "design.md").read_text("utf-8")
+    roots = ("builder/", "client/", "models_volume/", "scripts/", "triton/")
+    named = {n for n in re.findall(r"`([\w./-]+/[\w./-]*)`", text) if n.startswith(roots)}
+    missing = {n for n in named if not (ROOT / n).exists()}
+    assert len(named) > 10
+    assert missing == set()
