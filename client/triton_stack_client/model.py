@@ -9,7 +9,7 @@
 against it before anything travels, and keep their connection.
 
 A prediction changes nothing on the server, so a request that it has not answered (it is not there, it
-is restarting, it swaps the model) is asked again until ``timeout`` has passed; a refusal never is.
+is restarting, it swaps the model) is sent again until ``timeout`` has passed; a refusal never is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two tries
 
 
 class _Tries:
-    """One call's deadline and its tries."""
+    """One call's deadline, and the growing pauses between its tries."""
 
     def __init__(self, timeout: float) -> None:
         self._deadline = time.monotonic() + timeout

@@ -224,7 +224,7 @@ def _load(protocol: str, kind: str) -> Any:
         needs = "aiohttp" if kind and protocol == "http" else f"tritonclient[{protocol}]"
         raise ClientError(
             f"tritonclient cannot be imported for {protocol} ({needs}): {e}",
-            remedy="pip install --require-hashes -r client/requirements.txt",
+            remedy=f'pip install "{needs}"',
         ) from e
 
 
