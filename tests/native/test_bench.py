@@ -114,7 +114,7 @@ def test_a_browser_shows_the_plots_without_a_network(run: Path, tmp_path: Path) 
         timeout=120,
     )  # fmt: skip
     pixels = np.asarray(Image.open(shot).convert("RGB")).reshape(-1, 3)
-    css = (ROOT / "client/triton_stack_client/bench/report.css").read_text()
+    css = (ROOT / "client/triton_stack_client/bench/report/report.css").read_text()
     for name in ("--c0", "--c1", "--c4", "--c7"):  # lines, marks, percentiles, the local bar
         found = re.search(rf"{name}:\s*#([0-9a-f]{{6}})", css)
         assert found is not None

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from triton_stack_client.bench import html, results
+from triton_stack_client.bench import results
+from triton_stack_client.bench.report import html
 from triton_stack_client.bench.results import Results
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from triton_stack_client.bench import html, latency, perf, results, svg
+from triton_stack_client.bench import latency, perf, results
 from triton_stack_client.bench.baseline import Figure, parse_trtexec
 from triton_stack_client.bench.latency import Latency
 from triton_stack_client.bench.perf import PARTS, Point
+from triton_stack_client.bench.report import html, svg
 from triton_stack_client.bench.results import Results
 from triton_stack_client.bench.saturation import Saturation
 from triton_stack_client.errors import ClientError

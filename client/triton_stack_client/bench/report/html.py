@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from triton_stack_client.bench import svg
 from triton_stack_client.bench.perf import PARTS, Point
+from triton_stack_client.bench.report import svg
 from triton_stack_client.bench.results import Results, clients
 
 _STYLE = Path(__file__).with_name("report.css").read_text("utf-8") + "".join(
