@@ -11,6 +11,7 @@ import sys
 from types import ModuleType
 from typing import Dict, List
 
+from ops import model_choice
 from ops.arguments import JSON_HELP, MODEL_HELP
 from ops.runtimes import environments
 from ops.runtimes.selection import current
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace, settings: Settings, module: str, argv: List[st
     """Run ``python -m module ARGV`` in the user's own folder; its exit code.
 
     Raises:
-        OpsError: the stack runs in containers, and its live releases cannot be had.
+        OpsError: there is no such model, or the stack runs in containers and its live releases cannot be had.
     """
     sys.stdout.flush()
     # A server or a volume that the user names is not this stack's.
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace, settings: Settings, module: str, argv: List[st
         changes: Dict[str, str] = {}
         if not elsewhere:
             runtime = current(settings, args.runtime)
+            if args.model:
+                model_choice.known(runtime.snapshot(), [args.model])
             changes = stack.enter_context(runtime.client_environment(args.model))
         return subprocess.run(
             [str(environments.python("client")), "-m", module, *argv],

@@ -90,6 +90,11 @@ class Settings:
         )
 
     @property
+    def address(self) -> Dict[str, str]:
+        """Where the server is, as variables that the client reads."""
+        return {**{name: str(port) for name, port in self.ports.items()}, "TRITON_HOST": self.host}
+
+    @property
     def run_dir(self) -> Path:
         """Process state, logs and backends of the native server."""
         return self.models_dir / "run"
@@ -104,13 +109,12 @@ class Settings:
         """For child processes: this process's environment with every knob set."""
         return {
             **os.environ,
-            **{name: str(port) for name, port in self.ports.items()},
+            **self.address,
             "BIND_ADDRESS": self.bind_address,
             "POLL_SECS": str(self.poll_secs),
             "EXIT_TIMEOUT_SECS": str(self.exit_timeout_secs),
             "MODELS_DIR": str(self.models_dir),
             "MODEL_REPOSITORY": str(self.models_dir / "repository"),
-            "TRITON_HOST": self.host,
             "NGC_TAG": self.ngc_tag,
             **{name: value(name) for name in _PASSED_ON if value(name)},
             **console.started(),

@@ -220,7 +220,7 @@ def test_without_the_models_volume_labels_come_from_the_server(served: Stack, tm
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--model", "colour"], "Request for unknown model: 'colour' is not found"),
+        (["--model", "colour"], 'there is no model "colour"\n  expected: one of: colours, prepared'),
         ([], "which model? live are colours, prepared"),
         (["--model", "colours", "--url", "127.0.0.1:1"], "Connection refused"),
         (["--model", "colours", "--url", "http://127.0.0.1:1"], "refused"),

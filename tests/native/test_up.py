@@ -221,3 +221,27 @@ def test_up_with_many_models_says_a_line_for_each(stack: Stack, tmp_path: Path) 
     assert "building release 1" in done.stderr
     everything = stack.up(*specs, options=("--verbose",))
     assert "golden samples" in everything.stdout
+
+
+def test_the_server_is_found_whose_ports_came_from_the_environment(stack: Stack, tmp_path: Path) -> None:
+    spec = write_scale(tmp_path / "s")
+    stack.up(spec)
+    ports = {name: stack.env.pop(name) for name in ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT")}
+    found = stack.status()
+    assert found["server"]["state"] == "running"
+    assert found["server"]["http"] == f"127.0.0.1:{ports['HTTP_PORT']}"
+    assert found["models"][0]["ready"] is True
+    measured = stack.run("latency", "--requests", "5", "--json")
+    assert measured.returncode == 0, measured.stderr
+    [told] = [f for f in json.loads(stack.run("doctor", "--json").stdout) if f["name"] == "ports"]
+    assert (told["level"], f"HTTP_PORT {ports['HTTP_PORT']}" in told["detail"]) == ("fail", True)
+    stack.env.update(ports)
+
+
+@pytest.mark.parametrize("verb", ["classify", "latency", "bench"])
+def test_an_unknown_model_is_an_error_with_the_known_ones(stack: Stack, tmp_path: Path, verb: str) -> None:
+    (stack.models_dir / "releases" / "scale" / "1").mkdir(parents=True)
+    options = [str(tmp_path / "x.png")] if verb == "classify" else []
+    done = stack.run(verb, *options, "--runtime", "native", "--model", "nope")
+    assert done.returncode == 1
+    assert 'error: there is no model "nope"\n  expected: one of: scale\n' in done.stderr

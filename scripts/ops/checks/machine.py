@@ -18,7 +18,7 @@ from ops.runtimes import environments
 from ops.runtimes.base import Runtime
 from ops.runtimes.detection import Choice, choose, gpu_problem, tensorrt_backend, trtexec
 from ops.runtimes.native import Native
-from ops.runtimes.selection import current
+from ops.runtimes.selection import create, current
 from ops.settings import ROOT, Settings
 
 _GLIBC = (2, 35)  # of nvidia-pytriton 0.7's wheel: manylinux_2_35
@@ -100,7 +100,8 @@ def ports(settings: Settings, name: str) -> Finding:
     """Whether the three ports are free, or held by the server that `up` started."""
     try:
         runtime = current(settings, name)
-        runtime.check_ports()
+        # With these settings, as `up` would: the running server may have been started with others.
+        create(settings, runtime.name, runtime.device, setup=True).check_ports()
     except OpsError as e:
         return Finding("ports", "fail", e.found, e.remedy)
     ours = runtime.status()["server"]["state"] == "running"

@@ -248,7 +248,8 @@ class Compose:
 
     @contextlib.contextmanager
     def client_environment(self, model: Optional[str]) -> Iterator[Dict[str, str]]:
-        """MODELS_DIR: a copy of the live releases. On a GPU, a `trtexec` in PATH that runs in a container.
+        """The server's address, and MODELS_DIR: a copy of the live releases. On a GPU, a `trtexec` in PATH
+        that runs in a container.
 
         Raises:
             OpsError: the server does not run, or a release cannot be copied.
@@ -258,7 +259,7 @@ class Compose:
             raise OpsError("the server does not run", remedy="./scripts/up --runtime docker")
         live = {name: data["live"] for name, data in self.snapshot().items() if data["live"]}
         with volume_copy.copied(container.name, {model: live[model]} if model in live else live) as folder:
-            changes = {"MODELS_DIR": str(folder)}
+            changes = {**self._settings.address, "MODELS_DIR": str(folder)}
             if self.device == "gpu":
                 run = ["run", "--rm", "--no-deps", "-T", "--volume", f"{folder}:{folder}:ro"]
                 knobs = [f"{key}={value}" for key, value in self._environment().items()]

@@ -255,9 +255,9 @@ class Native:
         return self.process.log_tail()
 
     def client_environment(self, model: Optional[str]) -> ContextManager[Dict[str, str]]:
-        """Nothing: the models volume is a folder of this machine."""
+        """The server's address; the models volume is a folder of this machine."""
         del model
-        return contextlib.nullcontext({})
+        return contextlib.nullcontext(self._settings.address)
 
     def snapshot(self) -> Dict[str, snapshot.Model]:
         """Every model on the models volume."""
