@@ -25,7 +25,7 @@ from triton_stack_client.contract import Contract
 from triton_stack_client.errors import ServerError
 from triton_stack_client.transport import address
 from triton_stack_client.transport import shared_memory as system_memory
-from triton_stack_client.transport.protocol import Arrays, AsyncWire, Wire
+from triton_stack_client.transport.protocol import Arrays, AsyncConnection, Connection
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two tries
 
@@ -83,7 +83,7 @@ class Model:
         self.name = name
         self._version = version
         self._timeout = timeout
-        self._wire = Wire(where.protocol, where.host_port, timeout)
+        self._connection = Connection(where.protocol, where.host_port, timeout)
         self._contract: Contract | None = None
         self._slots = system_memory.Slots(shared_memory, where)
 
@@ -99,8 +99,8 @@ class Model:
             tries = _Tries(self._timeout)
             while self._contract is None:
                 try:
-                    metadata = self._wire.metadata(self.name, self._version)
-                    config = self._wire.config(self.name, self._version)
+                    metadata = self._connection.metadata(self.name, self._version)
+                    config = self._connection.config(self.name, self._version)
                     self._contract = Contract.of(metadata, config)
                 except ServerError as e:
                     time.sleep(tries.pause(e))
@@ -143,9 +143,9 @@ class Model:
         """Unregister what earlier requests left in doubt, where that is safe by now."""
         try:
             if self._slots.asks_version:
-                self._slots.version(self._wire.server())
+                self._slots.version(self._connection.server())
             for slot in self._slots.reclaimable():
-                self._wire.unregister(slot.region)
+                self._connection.unregister(slot.region)
                 self._slots.drop(slot)
         except ServerError:
             pass  # it is still in use, or the server has gone: there will be another answer
@@ -156,7 +156,7 @@ class Model:
             try:
                 if slot is not None and not slot.registered:
                     slot = self._register(slot)
-                return self._wire.infer(
+                return self._connection.infer(
                     self.name, self._version, arrays, outputs, timeout=tries.left, slot=slot
                 )
             except ServerError as e:
@@ -165,7 +165,7 @@ class Model:
 
     def _register(self, slot: system_memory.Slot) -> system_memory.Slot | None:
         try:
-            self._wire.register(slot.region, slot.size)
+            self._connection.register(slot.region, slot.size)
         except ServerError as e:
             return self._slots.refused(slot, e)
         slot.registered = True
@@ -176,12 +176,12 @@ class Model:
         self._reclaim()
         for slot in self._slots.registered():
             try:
-                self._wire.unregister(slot.region)
+                self._connection.unregister(slot.region)
             except ServerError:
                 continue  # the guard tries again after us
             slot.registered = False
         self._slots.close()
-        self._wire.close()
+        self._connection.close()
 
     def __enter__(self) -> Model:
         return self
@@ -212,14 +212,14 @@ class AsyncModel:
         self._where = address.resolve(url, protocol)
         self._version = version
         self._timeout = timeout
-        self._open: AsyncWire | None = None
+        self._open: AsyncConnection | None = None
         self._contract: Contract | None = None
         self._slots = system_memory.Slots(shared_memory, self._where)
 
     @property
-    def _wire(self) -> AsyncWire:
+    def _connection(self) -> AsyncConnection:
         if self._open is None:  # not in __init__: it needs the running event loop
-            self._open = AsyncWire(self._where.protocol, self._where.host_port, self._timeout)
+            self._open = AsyncConnection(self._where.protocol, self._where.host_port, self._timeout)
         return self._open
 
     async def contract(self) -> Contract:
@@ -228,8 +228,8 @@ class AsyncModel:
             tries = _Tries(self._timeout)
             while self._contract is None:
                 try:
-                    metadata = await self._wire.metadata(self.name, self._version)
-                    config = await self._wire.config(self.name, self._version)
+                    metadata = await self._connection.metadata(self.name, self._version)
+                    config = await self._connection.config(self.name, self._version)
                     self._contract = Contract.of(metadata, config)
                 except ServerError as e:
                     await asyncio.sleep(tries.pause(e))
@@ -262,9 +262,9 @@ class AsyncModel:
         """See ``Model._reclaim``."""
         try:
             if self._slots.asks_version:
-                self._slots.version(await self._wire.server())
+                self._slots.version(await self._connection.server())
             for slot in self._slots.reclaimable():
-                await self._wire.unregister(slot.region)
+                await self._connection.unregister(slot.region)
                 self._slots.drop(slot)
         except ServerError:
             pass
@@ -275,7 +275,7 @@ class AsyncModel:
             try:
                 if slot is not None and not slot.registered:
                     slot = await self._register(slot)
-                return await self._wire.infer(
+                return await self._connection.infer(
                     self.name, self._version, arrays, outputs, timeout=tries.left, slot=slot
                 )
             except ServerError as e:
@@ -284,7 +284,7 @@ class AsyncModel:
 
     async def _register(self, slot: system_memory.Slot) -> system_memory.Slot | None:
         try:
-            await self._wire.register(slot.region, slot.size)
+            await self._connection.register(slot.region, slot.size)
         except ServerError as e:
             return self._slots.refused(slot, e)
         slot.registered = True
@@ -296,7 +296,7 @@ class AsyncModel:
             await self._reclaim()
         for slot in self._slots.registered():
             try:
-                await self._wire.unregister(slot.region)
+                await self._connection.unregister(slot.region)
             except ServerError:
                 continue  # the guard tries again after us
             slot.registered = False

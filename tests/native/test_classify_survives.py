@@ -152,7 +152,7 @@ def test_a_client_that_is_killed_leaves_no_shared_memory(
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_where_the_server_cannot_open_our_memory_tensors_go_over_the_wire(
+def test_where_the_server_cannot_open_our_memory_tensors_travel_with_the_request(
     stack: Stack, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     # As in two containers that share a host's loopback, but not its /dev/shm.

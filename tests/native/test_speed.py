@@ -21,7 +21,7 @@ from support.stack import PACKAGES, ROOT, Stack
 from triton_stack_client.bench import latency, saturation
 from triton_stack_client.bench.baseline_process import BaselineProcess
 from triton_stack_client.bench.perf import PerfAnalyzer
-from triton_stack_client.transport.protocol import Wire
+from triton_stack_client.transport.protocol import Connection
 from triton_stack_client.verify import release
 from triton_stack_client.verify.release import Release
 
@@ -62,7 +62,7 @@ def perf(served: Stack, tmp_path: Path) -> Callable[[str], PerfAnalyzer]:
 
 @pytest.fixture
 def local(served: Stack, resnet50: Release) -> Iterator[BaselineProcess]:
-    config = Wire("http", f"127.0.0.1:{served.http}", 10).config("resnet50", resnet50.version)
+    config = Connection("http", f"127.0.0.1:{served.http}", 10).config("resnet50", resnet50.version)
     command = [str(environments.python("triton")), str(ROOT / "triton" / "cpu" / "baseline.py")]
     with BaselineProcess(command, resnet50, config) as local:
         yield local

@@ -63,10 +63,10 @@ def test_a_wait_for_the_poll_says_that_it_waits_and_for_how_long(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(readiness, "_NEWS", 0.15)
-    wire = SimpleNamespace(ready=lambda *_: False, index=list)
+    connection = SimpleNamespace(ready=lambda *_: False, index=list)
     release = SimpleNamespace(model="m", version=7)
     with pytest.raises(ServerError, match="not ready within"):
-        readiness._wait(wire, release, 0.5, "")  # type: ignore[arg-type]
+        readiness._wait(connection, release, 0.5, "")  # type: ignore[arg-type]
     lines = capsys.readouterr().err.splitlines()
     assert 1 <= len(lines) <= 4
     assert "m: version 7 is not there yet after 0 s of at most" in lines[0]

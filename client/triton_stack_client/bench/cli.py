@@ -22,7 +22,7 @@ from triton_stack_client.bench.perf import PerfAnalyzer
 from triton_stack_client.bench.run import Plan
 from triton_stack_client.bench.run import run as measure
 from triton_stack_client.errors import ClientError
-from triton_stack_client.transport.protocol import Wire
+from triton_stack_client.transport.protocol import Connection
 from triton_stack_client.verify import release
 from triton_stack_client.verify.release import Release
 
@@ -143,8 +143,8 @@ def _server(args: argparse.Namespace) -> tuple[Release, dict[str, Any], dict[str
         protocol: f"{protocol}://{args.host}:{getattr(args, f'{protocol}_port')}"
         for protocol in ("grpc", "http")
     }
-    wire = Wire("http", f"{args.host}:{args.http_port}", args.timeout)
-    return chosen, wire.config(chosen.model, chosen.version), urls
+    connection = Connection("http", f"{args.host}:{args.http_port}", args.timeout)
+    return chosen, connection.config(chosen.model, chosen.version), urls
 
 
 def _only_live(args: argparse.Namespace) -> Release:
@@ -180,7 +180,7 @@ def _plan(args: argparse.Namespace, chosen: Release) -> Plan:
 
 
 def _facts(args: argparse.Namespace, chosen: Release, perf_version: str) -> dict[str, Any]:
-    server = Wire("http", f"{args.host}:{args.http_port}", args.timeout).server()
+    server = Connection("http", f"{args.host}:{args.http_port}", args.timeout).server()
     return {
         "model": chosen.model,
         "version": chosen.version,

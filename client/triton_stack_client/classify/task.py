@@ -12,7 +12,7 @@ from models_volume.preprocessing import Preprocessing
 from triton_stack_client.contract import Contract, Tensor
 from triton_stack_client.errors import ClientError, ContractError, ReleaseError, ServerError
 from triton_stack_client.transport.address import Address
-from triton_stack_client.transport.protocol import Wire
+from triton_stack_client.transport.protocol import Connection
 from triton_stack_client.verify import release
 
 _UNTRAINED = "UNTRAINED"  # how the builder's description of such weights begins
@@ -55,14 +55,14 @@ def find(name: str, where: Address, models_dir: Path | None, timeout: float) -> 
         ContractError: it does not classify pictures, or not without its release.
         ServerError: the server does not answer, or does not know the model.
     """
-    wire = Wire(where.protocol, where.host_port, timeout)
+    connection = Connection(where.protocol, where.host_port, timeout)
     try:
-        wire.live()  # a server that is not there at all is said at once, not after the timeout
-        contract = Contract.of(wire.metadata(name), wire.config(name))
+        connection.live()  # a server that is not there at all is said at once, not after the timeout
+        contract = Contract.of(connection.metadata(name), connection.config(name))
         task = from_volume(models_dir, contract) if models_dir else None
-        return task or from_server(wire, contract)
+        return task or from_server(connection, contract)
     finally:
-        wire.close()
+        connection.close()
 
 
 def from_volume(models_dir: Path, contract: Contract) -> Task | None:
@@ -96,7 +96,7 @@ def from_volume(models_dir: Path, contract: Contract) -> Task | None:
     )
 
 
-def from_server(wire: Wire, contract: Contract) -> Task:
+def from_server(connection: Connection, contract: Contract) -> Task:
     """The task as far as the server itself tells it.
 
     Labels come from Triton's classification extension, which knows them for FP32 outputs.
@@ -118,17 +118,17 @@ def from_server(wire: Wire, contract: Contract) -> Task:
         scores=scores,
         min_batch=1,
         preprocessing=None,
-        labels=_labels(wire, contract, pixels, scores),
+        labels=_labels(connection, contract, pixels, scores),
         weights=contract.weights,
         untrained=contract.weights.startswith(_UNTRAINED),
     )
 
 
-def _labels(wire: Wire, contract: Contract, pixels: Tensor, scores: Tensor) -> tuple[str, ...]:
+def _labels(connection: Connection, contract: Contract, pixels: Tensor, scores: Tensor) -> tuple[str, ...]:
     count = scores.dims[0]
     blank = {pixels.name: np.zeros((1, *pixels.dims), pixels.numpy)}
     try:
-        rows = wire.classes(contract.model, blank, scores.name, count)
+        rows = connection.classes(contract.model, blank, scores.name, count)
     except ServerError as e:
         if e.refused:
             return ()  # FP16 scores, or a model with a larger smallest batch: it cannot say
@@ -178,8 +178,8 @@ def only_live(models_dir: Path | None, where: Address, timeout: float) -> str:
 
 def _served(where: Address, timeout: float) -> list[str]:
     """The models that the server has ready."""
-    wire = Wire(where.protocol, where.host_port, timeout)
+    connection = Connection(where.protocol, where.host_port, timeout)
     try:
-        return sorted({row["name"] for row in wire.index() if row.get("state") == "READY"})
+        return sorted({row["name"] for row in connection.index() if row.get("state") == "READY"})
     finally:
-        wire.close()
+        connection.close()

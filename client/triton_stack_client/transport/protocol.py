@@ -1,6 +1,6 @@
 """Requests to Triton over HTTP or gRPC, through tritonclient; arrays travel as binary.
 
-``Wire`` blocks, ``AsyncWire`` is for asyncio; both keep their connection open and use it for every
+``Connection`` blocks, ``AsyncConnection`` is for asyncio; both stay open and are used for every
 request. Neither retries: ``model.py`` does, where it is safe.
 """
 
@@ -46,7 +46,7 @@ class Slot(Protocol):
         """A copy of an output of the answer."""
 
 
-class Wire:
+class Connection:
     """A blocking connection. Over HTTP it belongs to one thread (tritonclient's rule).
 
     Args:
@@ -112,7 +112,7 @@ class Wire:
     ) -> Arrays:
         """Run one request: arrays [n, *dims] by input name to arrays by output name.
 
-        ``timeout`` replaces the wire's own, over gRPC. Raises ServerError.
+        ``timeout`` replaces the connection's own, over gRPC. Raises ServerError.
         """
         tensors, wanted = _request(self._module, inputs, outputs, slot)
         answer = self._call("infer", model, tensors, _text(version), wanted, timeout=timeout)
@@ -151,7 +151,7 @@ class Wire:
             raise _error(self.protocol, self.address, e) from e
 
 
-class AsyncWire:
+class AsyncConnection:
     """The same for asyncio; made and used within one running event loop."""
 
     def __init__(self, protocol: str, address: str, timeout: float) -> None:
@@ -165,12 +165,12 @@ class AsyncWire:
             self._client = self._module.InferenceServerClient(address, channel_args=_CHANNEL)
 
     async def metadata(self, model: str, version: int | None = None) -> dict[str, Any]:
-        """See ``Wire.metadata``."""
+        """See ``Connection.metadata``."""
         call = self._client.get_model_metadata(model, _text(version), **self._json())
         return _plain_metadata(await self._await(call))
 
     async def config(self, model: str, version: int | None = None) -> dict[str, Any]:
-        """See ``Wire.config``."""
+        """See ``Connection.config``."""
         call = self._client.get_model_config(model, _text(version), **self._json())
         return _plain_config(await self._await(call))
 
@@ -184,21 +184,21 @@ class AsyncWire:
         timeout: float | None = None,
         slot: Slot | None = None,
     ) -> Arrays:
-        """See ``Wire.infer``."""
+        """See ``Connection.infer``."""
         tensors, wanted = _request(self._module, inputs, outputs, slot)
         call = self._client.infer(model, tensors, _text(version), wanted)
         return _arrays(await self._await(call, timeout), outputs, slot)
 
     async def server(self) -> dict[str, Any]:
-        """See ``Wire.server``."""
+        """See ``Connection.server``."""
         return dict(await self._await(self._client.get_server_metadata(**self._json())))
 
     async def register(self, region: str, size: int) -> None:
-        """See ``Wire.register``."""
+        """See ``Connection.register``."""
         await self._await(self._client.register_system_shared_memory(region, f"/{region}", size))
 
     async def unregister(self, region: str) -> None:
-        """See ``Wire.unregister``."""
+        """See ``Connection.unregister``."""
         await self._await(self._client.unregister_system_shared_memory(region))
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from triton_stack_client.transport.protocol import Wire
+    from triton_stack_client.transport.protocol import Connection
 
 _FOLDER = Path("/dev/shm")  # noqa: S108  (as in shared_memory.py, which is not imported, to start in milliseconds)
 _TIMEOUT = 10.0
@@ -31,18 +31,18 @@ def main(protocol: str, address: str) -> int:
     if not regions:
         return 0
     from triton_stack_client.errors import ClientError
-    from triton_stack_client.transport.protocol import Wire
+    from triton_stack_client.transport.protocol import Connection
     from triton_stack_client.transport.shared_memory import protects
 
     for region in regions:
         (_FOLDER / region).unlink(missing_ok=True)
     try:
-        wire = Wire(protocol, address, _TIMEOUT)
-        if not protects(wire.server()):
+        connection = Connection(protocol, address, _TIMEOUT)
+        if not protects(connection.server()):
             time.sleep(_LAST_REQUESTS)
         deadline = time.monotonic() + _LAST_REQUESTS
         while regions:
-            regions = {r for r in regions if not _unregister(wire, r, last=time.monotonic() > deadline)}
+            regions = {r for r in regions if not _unregister(connection, r, last=time.monotonic() > deadline)}
             time.sleep(0.1 if regions else 0)
     except ClientError as e:
         print(f"shared memory of a client that is gone: {e}", file=sys.stderr)
@@ -50,12 +50,12 @@ def main(protocol: str, address: str) -> int:
     return 0
 
 
-def _unregister(wire: Wire, region: str, *, last: bool) -> bool:
+def _unregister(connection: Connection, region: str, *, last: bool) -> bool:
     """Whether the region is gone; raises what the server says when this was the last try."""
     from triton_stack_client.errors import ServerError
 
     try:
-        wire.unregister(region)
+        connection.unregister(region)
     except ServerError as e:
         if last or not e.refused:
             raise

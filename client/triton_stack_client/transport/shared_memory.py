@@ -144,7 +144,7 @@ class Slots:
         self._guard: subprocess.Popen[bytes] | None = None
 
     def borrow(self, contract: Contract) -> Slot | None:
-        """A slot of one's own; None where tensors go over the wire. Raises ClientError in mode "system"."""
+        """A slot of one's own; None where tensors travel with the request. Raises ClientError ("system")."""
         with self._lock:
             if not self._on:
                 return None

@@ -9,7 +9,7 @@ import numpy as np
 
 from models_volume import comparator
 from triton_stack_client.errors import ServerError
-from triton_stack_client.transport.protocol import Arrays, Wire
+from triton_stack_client.transport.protocol import Arrays, Connection
 from triton_stack_client.verify.release import Release
 
 _SINGLES = 8  # golden samples sent one by one, over each protocol
@@ -37,18 +37,18 @@ class Golden:
         low, high = self._release.min_batch, self._release.max_batch
         return sorted({max(low, min(self._count, high)), high} - {1} or {high})
 
-    def singly(self, wire: Wire, tally: Tally) -> str:
+    def singly(self, connection: Connection, tally: Tally) -> str:
         """The smallest batches, one after another."""
         worst = 0.0
         for start in range(min(_SINGLES, self._count)):
-            worst = max(worst, self._ask(wire, self._release.min_batch, start, tally))
+            worst = max(worst, self._ask(connection, self._release.min_batch, start, tally))
         return f"{min(_SINGLES, self._count)} requests, max abs {worst:.2g}"
 
-    def batched(self, wire: Wire, size: int, tally: Tally) -> str:
+    def batched(self, connection: Connection, size: int, tally: Tally) -> str:
         """One request of ``size`` samples."""
-        return f"max abs {self._ask(wire, size, 0, tally):.2g}"
+        return f"max abs {self._ask(connection, size, 0, tally):.2g}"
 
-    def refusals(self) -> Iterator[tuple[str, Callable[[Wire], object]]]:
+    def refusals(self) -> Iterator[tuple[str, Callable[[Connection], object]]]:
         """Requests that the server must refuse, with what is wrong about each."""
         release = self._release
         good = self._rows(self._inputs, release.min_batch, 0)
@@ -58,8 +58,8 @@ class Golden:
         other = np.float32 if array.dtype != np.float32 else np.int32
         taller = np.concatenate([array, array[:, :1]], axis=1)
 
-        def ask(inputs: Arrays, model: str = release.model) -> Callable[[Wire], object]:
-            return lambda wire: wire.infer(model, release.version, inputs, names)
+        def ask(inputs: Arrays, model: str = release.model) -> Callable[[Connection], object]:
+            return lambda connection: connection.infer(model, release.version, inputs, names)
 
         yield f"batch {release.max_batch + 1}", ask(over)
         yield f"{np.dtype(other).name} input", ask({**good, name: array.astype(other)})
@@ -67,9 +67,9 @@ class Golden:
         yield "an unknown input", ask({**{k: v for k, v in good.items() if k != name}, f"{name}_x": array})
         yield "an unknown model", ask(good, f"{release.model}_x")
 
-    def _ask(self, wire: Wire, size: int, start: int, tally: Tally) -> float:
+    def _ask(self, connection: Connection, size: int, start: int, tally: Tally) -> float:
         release = self._release
-        answers = wire.infer(
+        answers = connection.infer(
             release.model,
             release.version,
             self._rows(self._inputs, size, start),

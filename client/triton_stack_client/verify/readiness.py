@@ -8,7 +8,7 @@ from typing import Any
 from models_volume.readiness import reason
 from triton_stack_client import progress
 from triton_stack_client.errors import ServerError
-from triton_stack_client.transport.protocol import Wire
+from triton_stack_client.transport.protocol import Connection
 from triton_stack_client.verify.golden import Golden, Tally
 from triton_stack_client.verify.release import Release
 from triton_stack_client.verify.smoke import contract
@@ -34,17 +34,20 @@ def prove(
         ServerError: it did not become ready (with Triton's reason), or answers otherwise than released.
     """
     began = time.monotonic()
-    wires = [Wire("http", f"{host}:{http}", timeout), Wire("grpc", f"{host}:{grpc}", timeout)]
-    _wait(wires[0], release, deadline, stale)
+    connections = [
+        Connection("http", f"{host}:{http}", timeout),
+        Connection("grpc", f"{host}:{grpc}", timeout),
+    ]
+    _wait(connections[0], release, deadline, stale)
     ready = time.monotonic()
     golden, tally = Golden(release), Tally()
-    for wire in wires:
-        _same_release(wire, release)
-        contract(wire, release)
-        golden.singly(wire, tally)
+    for connection in connections:
+        _same_release(connection, release)
+        contract(connection, release)
+        golden.singly(connection, tally)
         for size in golden.batches():
-            golden.batched(wire, size, tally)
-        wire.close()
+            golden.batched(connection, size, tally)
+        connection.close()
     return {
         "ready_seconds": round(ready - began, 3),
         "prove_seconds": round(time.monotonic() - ready, 3),
@@ -52,17 +55,17 @@ def prove(
     }
 
 
-def _wait(wire: Wire, release: Release, deadline: float, stale: str) -> None:
+def _wait(connection: Connection, release: Release, deadline: float, stale: str) -> None:
     began = told = time.monotonic()
     end = began + deadline
     while True:
         try:
-            if wire.ready(release.model, release.version):
+            if connection.ready(release.model, release.version):
                 return
         except ServerError as e:
             why = e.found  # the server may be starting
         else:
-            why = _failure(wire, release)
+            why = _failure(connection, release)
             if why and why != stale:
                 raise ServerError(f"Triton did not load version {release.version}: {why}")
         if time.monotonic() > end:
@@ -79,17 +82,17 @@ def _wait(wire: Wire, release: Release, deadline: float, stale: str) -> None:
         time.sleep(_LOOK)
 
 
-def _failure(wire: Wire, release: Release) -> str:
+def _failure(connection: Connection, release: Release) -> str:
     """Triton's reason for not serving the version; empty while it has none."""
     try:
-        return reason(wire.index(), release.model, release.version)
+        return reason(connection.index(), release.model, release.version)
     except ServerError:
         return ""
 
 
-def _same_release(wire: Wire, release: Release) -> None:
+def _same_release(connection: Connection, release: Release) -> None:
     """An engine must never run under another release's configuration."""
-    parameters = wire.config(release.model, release.version).get("parameters", {})
+    parameters = connection.config(release.model, release.version).get("parameters", {})
     found = parameters.get("release", {}).get("string_value")
     if found != str(release.version):
         raise ServerError(f"version {release.version} is served with the configuration of release {found}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from triton_stack_client.errors import ClientError, ServerError
-from triton_stack_client.transport.protocol import Wire
+from triton_stack_client.transport.protocol import Connection
 from triton_stack_client.verify import metrics
 from triton_stack_client.verify.golden import Golden, Tally
 from triton_stack_client.verify.release import Release
@@ -28,16 +28,18 @@ class Smoke:
     def __init__(self, host: str, http: int, grpc: int, metrics_port: int, timeout: float) -> None:
         self._metrics = f"{host}:{metrics_port}"
         self._timeout = timeout
-        self._wires = [
-            Wire("http", f"{host}:{http}", timeout),
-            Wire("grpc", f"{host}:{grpc}", timeout),
+        self._connections = [
+            Connection("http", f"{host}:{http}", timeout),
+            Connection("grpc", f"{host}:{grpc}", timeout),
         ]
 
     def run(self, releases: list[Release]) -> Iterator[Finding]:
         """Yield a finding for each check as it is made."""
         up = True
-        for wire in self._wires:
-            finding = _check("server", f"{wire.protocol} {wire.address}", partial(_live, wire))
+        for connection in self._connections:
+            finding = _check(
+                "server", f"{connection.protocol} {connection.address}", partial(_live, connection)
+            )
             up = up and finding.ok
             yield finding
         finding = _check("server", f"metrics {self._metrics}", self._prometheus)
@@ -59,15 +61,15 @@ class Smoke:
         golden = Golden(release)
         tally = Tally()
         before = metrics.parse(metrics.fetch(self._metrics, self._timeout), release.model, release.version)
-        for wire in self._wires:
-            p = wire.protocol
-            yield _check(name, f"{p}: ready, metadata as released", partial(contract, wire, release))
-            yield _check(name, f"{p}: golden samples singly", partial(golden.singly, wire, tally))
+        for connection in self._connections:
+            p = connection.protocol
+            yield _check(name, f"{p}: ready, metadata as released", partial(contract, connection, release))
+            yield _check(name, f"{p}: golden samples singly", partial(golden.singly, connection, tally))
             for size in golden.batches():
-                batched = partial(golden.batched, wire, size, tally)
+                batched = partial(golden.batched, connection, size, tally)
                 yield _check(name, f"{p}: golden samples, batch {size}", batched)
             for what, ask in golden.refusals():
-                yield _check(name, f"{p}: refuses {what}", partial(_refused, wire, ask))
+                yield _check(name, f"{p}: refuses {what}", partial(_refused, connection, ask))
         yield _check(name, "metrics: grew by what was asked", partial(self._counted, release, before, tally))
         note = " (labels and scores mean nothing)" if release.untrained else ""
         yield Finding(name, "weights", True, release.weights + note)
@@ -108,17 +110,17 @@ def _check(model: str, check: str, act: Callable[[], str]) -> Finding:
         return Finding(model, check, False, str(e))
 
 
-def _live(wire: Wire) -> str:
-    if not wire.live():
+def _live(connection: Connection) -> str:
+    if not connection.live():
         raise ServerError("answers that it is not live")
     return "live"
 
 
-def contract(wire: Wire, release: Release) -> str:
+def contract(connection: Connection, release: Release) -> str:
     """The platform that serves the release; raises ServerError when its interface is another."""
-    if not wire.ready(release.model, release.version):
+    if not connection.ready(release.model, release.version):
         raise ServerError(f"version {release.version} is not ready")
-    found = wire.metadata(release.model, release.version)
+    found = connection.metadata(release.model, release.version)
     wanted = {
         "inputs": {t.name: (t.dtype, [-1, *t.dims]) for t in release.inputs},
         "outputs": {t.name: (t.dtype, [-1, *t.dims]) for t in release.outputs},
@@ -132,9 +134,9 @@ def contract(wire: Wire, release: Release) -> str:
     return str(found.get("platform", ""))
 
 
-def _refused(wire: Wire, ask: Callable[[Wire], object]) -> str:
+def _refused(connection: Connection, ask: Callable[[Connection], object]) -> str:
     try:
-        ask(wire)
+        ask(connection)
     except ServerError as e:
         reason = e.found.split(": ", 1)[-1].replace("[request id: <id_unknown>]", "").strip()
         if not e.refused or not reason:
