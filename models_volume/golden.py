@@ -3,6 +3,9 @@
 It holds ``input.<name>`` and ``output.<name>``, each [samples, *dims] in the contract's dtype, as
 ``numpy.savez`` writes them, without pickles. Beside it in a release, ``verified.npz`` holds as
 ``output.<name>`` what the engine itself answered when it was verified; older releases lack that file.
+
+A model with free dimensions has its samples at the usual size of each, and again at both ends of the ranges:
+``input.<name>@min`` and ``input.<name>@max``, and the outputs likewise.
 """
 
 from __future__ import annotations
@@ -19,6 +22,11 @@ from models_volume.errors import VolumeError
 Arrays = Dict[str, np.ndarray]
 # What np.load raises for a file that is empty, cut short, of another kind, or a lone array as an .npz.
 UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+
+
+def at(name: str, point: str) -> str:
+    """What a tensor's samples are called at a point of its free dimensions: ``ids`` ("opt"), ``ids@min``."""
+    return name if point == "opt" else f"{name}@{point}"
 
 
 def save(path: Path, inputs: Arrays, outputs: Arrays) -> None:

@@ -3,7 +3,7 @@
     repository/<model>         -> ../releases/<model>/<N>/model     what Triton reads
     releases/<model>/<N>/      a release: model/ for Triton, and beside it what describes it
     releases/<model>/.last .history .pending .back
-    staging/  cache/  lock/  audit.log
+    staging/  cache/  lock/  logs/  audit.log
 
 A model is live when its entry in the repository is a link to a release. Reading only: the builder alone
 writes here.
@@ -53,6 +53,11 @@ class Volume:
     def cache(self) -> Path:
         """Exports, by key; may be deleted at any time."""
         return self.root / "cache"
+
+    @property
+    def logs(self) -> Path:
+        """What an export said that failed; may be deleted at any time."""
+        return self.root / "logs"
 
     @property
     def audit_log(self) -> Path:

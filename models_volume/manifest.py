@@ -25,6 +25,8 @@ class Tensor:
         dtype: by Triton's name ("FP32").
         dims: without the batch.
         preprocessing: of an input, what the client has to do to pixels; None where nothing is left to it.
+        ranges: of an input with free dimensions, which are -1 in ``dims``: beside each its range (min, opt,
+            max), None beside a fixed one; empty for an input that has none.
         labels: of an output, the file in the release's ``model`` folder that names its classes.
     """
 
@@ -33,6 +35,7 @@ class Tensor:
     dims: Tuple[int, ...]
     preprocessing: Optional[Preprocessing] = None
     labels: Optional[str] = None
+    ranges: Tuple[Optional[Dict[str, int]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,4 +141,5 @@ def _tensor(entry: Dict[str, Any]) -> Tensor:
         dims=tuple(dims),
         preprocessing=Preprocessing.of(numbers) if numbers else None,
         labels=entry.get("labels") or None,
+        ranges=tuple(entry.get("ranges") or ()),
     )

@@ -105,7 +105,11 @@ class TensorRT(Engine):
             # trtexec reads the engine's own dtype and never looks at the size: a float32 file for an
             # FP16 input passes, with wrong answers.
             array = np.ascontiguousarray(inputs[tensor.name])
-            if array.dtype != tensor.dtype.numpy or array.shape != (batch, *tensor.dims):
+            if (
+                array.dtype != tensor.dtype.numpy
+                or array.shape[:1] != (batch,)
+                or not tensor.takes(array.shape[1:])
+            ):
                 raise EngineError(
                     f"input {tensor.name} is {array.dtype} {list(array.shape)}",
                     expected=f"{tensor.dtype.numpy} {[batch, *tensor.dims]}",
@@ -121,6 +125,7 @@ class TensorRT(Engine):
             inputs=files,
             output=output.name,
             formats=self._formats,
+            dims={name: array.shape[1:] for name, array in inputs.items()},
         )
         self._run(argv, folder, work / LOG, f"the engine does not run at batch {batch}", show=_nothing)
         if not output.is_file():

@@ -60,12 +60,9 @@ def build_argv(
     argv = [binary, f"--onnx={onnx}", f"--saveEngine={engine}"]
     # All three, always: without them trtexec builds a batch-1 engine from a dynamic model, exits 0, and
     # Triton refuses it later ("configuration specified max-batch 32 but ... only supports max-batch 1").
-    for option, size in (
-        ("--minShapes", spec.batch.min),
-        ("--optShapes", spec.batch.opt),
-        ("--maxShapes", spec.batch.max),
-    ):
-        argv.append(f"{option}={_shapes(spec, size)}")
+    for point, size in (("min", spec.batch.min), ("opt", spec.batch.opt), ("max", spec.batch.max)):
+        shapes = {i.name: (size, *i.shape(point)) for i in spec.inputs}
+        argv.append(f"--{point}Shapes={_shapes(shapes)}")
     if spec.precision == "fp16":
         if "--fp16" not in known.options:
             raise EngineError(
@@ -92,18 +89,22 @@ def run_argv(
     inputs: Mapping[str, str],
     output: str,
     formats: Sequence[str] = (),
+    dims: Optional[Mapping[str, Sequence[int]]] = None,
 ) -> List[str]:
     """The command that loads ``engine`` and runs one batch of the files in ``inputs`` (name to file).
+
+    ``dims`` are the samples' own by input name; those of the spec where none is free.
 
     ``formats`` are those of the build. A loaded engine has its types already; trtexec 8.5 reads the
     options and uses them for nothing.
     """
+    shapes = {i.name: (batch, *(dims or {}).get(i.name, i.dims)) for i in spec.inputs}
     loads = ",".join(f"{name}:{file}" for name, file in inputs.items())
     return [
         binary,
         f"--loadEngine={engine}",
         *formats,
-        f"--shapes={_shapes(spec, batch)}",
+        f"--shapes={_shapes(shapes)}",
         f"--loadInputs={loads}",
         f"--exportOutput={output}",
         "--iterations=1",
@@ -112,8 +113,8 @@ def run_argv(
     ]
 
 
-def _shapes(spec: Spec, batch: int) -> str:
-    return ",".join(f"{i.name}:{'x'.join(map(str, (batch, *i.dims)))}" for i in spec.inputs)
+def _shapes(shapes: Mapping[str, Sequence[int]]) -> str:
+    return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
 
 
 def io_formats(spec: Spec, order: TensorOrder) -> List[str]:
@@ -188,13 +189,14 @@ def parse_output(text: str, spec: Spec, batch: int) -> Dict[str, np.ndarray]:
         arrays = {}
         for output in spec.outputs:
             tensor = tensors[output.name]
-            wanted = "x".join(map(str, (batch, *output.dims)))
-            if tensor["dimensions"] != wanted:
+            shape = tuple(int(size) for size in tensor["dimensions"].split("x"))
+            if shape[0] != batch or not output.takes(shape[1:]):
+                wanted = "x".join(map(str, (batch, *output.dims)))
                 raise EngineError(
                     f"trtexec gave output {output.name} as {tensor['dimensions']}", expected=wanted
                 )
             values = np.array(tensor["values"], dtype=np.float64)
-            arrays[output.name] = values.reshape((batch, *output.dims)).astype(output.dtype.numpy)
+            arrays[output.name] = values.reshape(shape).astype(output.dtype.numpy)
     except (ValueError, KeyError, TypeError) as e:
         raise EngineError(
             f"trtexec's output file cannot be read: {type(e).__name__}: {e}", details=text[:500]

@@ -6,7 +6,7 @@ One file (models_volume.golden says how it is written) serves the parity gate an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional, Tuple, Union
+from typing import Callable, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -14,19 +14,19 @@ from builder.errors import SourceError
 from builder.spec.model import Input, Output, Spec
 from models_volume import golden as files
 from models_volume.errors import VolumeError
-from models_volume.golden import UNREADABLE, Arrays, save
+from models_volume.golden import UNREADABLE, Arrays, at, save
 
-__all__ = ["Arrays", "batch_of", "candidates", "load", "make_inputs", "pick", "save"]
+__all__ = ["Arrays", "at", "batch_of", "has", "load", "make_inputs", "pick", "save", "write"]
 
 # Pictures made for each one that is kept: a model that takes most of them for one class is then tested with
 # the ones that it takes for others. For ResNet50, 32 more answers take TensorFlow 2 s on two CPU cores.
 _CHOICE = 3
 
 
-def candidates(spec: Spec) -> Arrays:
+def candidates(spec: Spec, point: str = "opt") -> Arrays:
     """Inputs to ``pick`` the samples from: of pictures that we make ourselves, several for each sample."""
     made = any(i.samples.kind == "image" for i in spec.inputs)
-    return make_inputs(spec, count=spec.parity.samples * (_CHOICE if made else 1))
+    return make_inputs(spec, spec.parity.samples * (_CHOICE if made else 1), point)
 
 
 def pick(spec: Spec, inputs: Arrays, outputs: Arrays) -> Tuple[Arrays, Arrays]:
@@ -54,11 +54,13 @@ def pick(spec: Spec, inputs: Arrays, outputs: Arrays) -> Tuple[Arrays, Arrays]:
     return {n: a[chosen] for n, a in inputs.items()}, {n: a[chosen] for n, a in outputs.items()}
 
 
-def make_inputs(spec: Spec, count: Optional[int] = None) -> Arrays:
-    """Seeded inputs by name, each [samples, *dims], as a client would send them.
+def make_inputs(spec: Spec, count: Optional[int] = None, point: str = "opt") -> Arrays:
+    """Seeded inputs by name, each [samples, *shape], as a client would send them.
 
     Args:
         count: other than the spec's number of samples; the first ones are the same.
+        point: "min", "opt" or "max", for free dimensions: all are at the same one, so that tensors which
+            belong together (ids and their mask) stay of one size.
 
     Raises:
         SourceError: a samples file does not fit its tensor.
@@ -66,19 +68,22 @@ def make_inputs(spec: Spec, count: Optional[int] = None) -> Arrays:
     count = spec.parity.samples if count is None else count
     # A generator for each input: another count leaves the other inputs' first samples as they are.
     streams = np.random.SeedSequence(spec.parity.seed).spawn(len(spec.inputs))
-    arrays = {i.name: _make(i, count, np.random.default_rng(s)) for i, s in zip(spec.inputs, streams)}
+    arrays = {
+        i.name: _make(i, i.shape(point), count, np.random.default_rng(s))
+        for i, s in zip(spec.inputs, streams)
+    }
     count = min(len(a) for a in arrays.values())  # a samples file may hold fewer than the spec asks for
     return {name: a[:count] for name, a in arrays.items()}
 
 
-def _make(tensor: Input, count: int, rng: np.random.Generator) -> np.ndarray:
+def _make(tensor: Input, shape: Tuple[int, ...], count: int, rng: np.random.Generator) -> np.ndarray:
     samples = tensor.samples
     if samples.kind == "file":
-        return _from_file(tensor, count)
+        return _fit(_from_file(tensor, count), shape)
     if samples.kind == "uniform":
-        values = rng.uniform(samples.low, samples.high, (count, *tensor.dims))
+        values = rng.uniform(samples.low, samples.high, (count, *shape))
         return np.asarray(values, dtype=tensor.dtype.numpy)
-    pixels = np.stack([_picture(tensor.dims, rng) for _ in range(count)])
+    pixels = np.stack([_picture(shape, rng) for _ in range(count)])
     if tensor.preprocess_where == "client" and tensor.preprocessing is not None:
         return np.asarray(tensor.preprocessing.apply(pixels.astype(np.float32))).astype(tensor.dtype.numpy)
     return np.asarray(pixels, dtype=tensor.dtype.numpy)
@@ -119,7 +124,7 @@ def _from_file(tensor: Input, count: int) -> np.ndarray:
         raise SourceError(
             f"samples of {tensor.name}: {path} holds several arrays", expected="one, as numpy.save writes it"
         )
-    if values.shape[1:] != tensor.dims or values.dtype != tensor.dtype.numpy or len(values) < 1:
+    if values.dtype != tensor.dtype.numpy or not _fits(tensor, values):
         raise SourceError(
             f"samples of {tensor.name}: {path} holds {values.dtype} {list(values.shape)}",
             expected=f"{tensor.dtype.numpy} [N, {', '.join(map(str, tensor.dims))}] with N of at least 1",
@@ -127,8 +132,22 @@ def _from_file(tensor: Input, count: int) -> np.ndarray:
     return np.asarray(values[:count])
 
 
-def load(path: Path, spec: Spec) -> Tuple[Arrays, Arrays]:
+def _fit(values: np.ndarray, shape: Tuple[int, ...]) -> np.ndarray:
+    """Samples cut, or repeated, to this shape: a file has one size, a free dimension is verified at three."""
+    for axis, size in enumerate(shape, 1):
+        values = np.take(values, np.arange(size) % values.shape[axis], axis=axis)
+    return values
+
+
+def _fits(tensor: Union[Input, Output], array: np.ndarray) -> bool:
+    return array.ndim > 0 and len(array) > 0 and tensor.takes(array.shape[1:])
+
+
+def load(path: Path, spec: Spec, point: str = "opt") -> Tuple[Arrays, Arrays]:
     """The golden inputs and outputs by tensor name, checked against the spec.
+
+    Args:
+        point: of free dimensions. A golden file of the user's own may have "opt" alone (``has``).
 
     Raises:
         SourceError: the file cannot be read, lacks a tensor, or holds one of another type or shape,
@@ -146,26 +165,54 @@ def load(path: Path, spec: Spec) -> Tuple[Arrays, Arrays]:
     counts = {a.shape[:1] for a in arrays.values()}
     for side, tensor in tensors:
         want = f"{tensor.dtype.numpy} [N, {', '.join(map(str, tensor.dims))}]"
-        array = arrays.get(f"{side}.{tensor.name}")
+        name = f"{side}.{at(tensor.name, point)}"
+        array = arrays.get(name)
         if array is None:
             raise SourceError(
-                f"{path}: has no {side}.{tensor.name}",
-                expected=f"{side}.{tensor.name} as {want}; found {', '.join(sorted(arrays)) or 'nothing'}",
+                f"{path}: has no {name}",
+                expected=f"{name} as {want}; found {', '.join(sorted(arrays)) or 'nothing'}",
                 remedy=remedy,
             )
-        fits = array.dtype == tensor.dtype.numpy and array.shape[1:] == tensor.dims and len(array) > 0
+        fits = array.dtype == tensor.dtype.numpy and _fits(tensor, array)
         if not fits or len(counts) != 1:
             raise SourceError(
-                f"{path}: {side}.{tensor.name} is {array.dtype} {list(array.shape)}",
+                f"{path}: {name} is {array.dtype} {list(array.shape)}",
                 expected=f"{want} with one N for all",
                 remedy=remedy,
             )
         if not np.isfinite(array.astype(np.float64)).all():
-            raise SourceError(f"{path}: {side}.{tensor.name} holds values that are not finite", remedy=remedy)
+            raise SourceError(f"{path}: {name} holds values that are not finite", remedy=remedy)
     return (
-        {i.name: arrays[f"input.{i.name}"] for i in spec.inputs},
-        {o.name: arrays[f"output.{o.name}"] for o in spec.outputs},
+        {i.name: arrays[f"input.{at(i.name, point)}"] for i in spec.inputs},
+        {o.name: arrays[f"output.{at(o.name, point)}"] for o in spec.outputs},
     )
+
+
+def write(path: Path, spec: Spec, answer: Callable[[Arrays], Arrays]) -> None:
+    """Pick the golden samples by ``answer`` (inputs to outputs, any number of samples), and check them.
+
+    Raises:
+        SourceError: see ``make_inputs`` and ``load``.
+    """
+    inputs: Arrays = {}
+    outputs: Arrays = {}
+    for point in spec.points:
+        made = candidates(spec, point)
+        picked = pick(spec, made, answer(made))
+        for arrays, side in zip((inputs, outputs), picked):
+            arrays.update({at(name, point): array for name, array in side.items()})
+    save(path, inputs, outputs)
+    for point in spec.points:
+        load(path, spec, point)
+
+
+def has(path: Path, spec: Spec, point: str) -> bool:
+    """Whether the file holds samples at this point; raises SourceError when it cannot be read."""
+    try:
+        inputs, _ = files.load(path)
+    except VolumeError as e:
+        raise SourceError(str(e)) from e
+    return all(at(i.name, point) in inputs for i in spec.inputs)
 
 
 def batch_of(arrays: Arrays, size: int, start: int = 0) -> Arrays:

@@ -21,7 +21,10 @@ def write(spec: Spec, onnx: Path, file: Path) -> None:
         SourceError: a samples file does not fit its tensor, or an answer is not finite.
     """
     onnx_model.check(onnx, spec, None)
-    inputs = golden.candidates(spec)
+    golden.write(file, spec, lambda inputs: _answer(spec, onnx, inputs))
+
+
+def _answer(spec: Spec, onnx: Path, inputs: golden.Arrays) -> golden.Arrays:
     count = len(next(iter(inputs.values())))
     names = [o.name for o in spec.outputs]
     parts = []
@@ -42,6 +45,4 @@ def write(spec: Spec, onnx: Path, file: Path) -> None:
             remedy="say under samples: what its inputs are like, or give golden samples of your own "
             "(source: {onnx: FILE, golden: FILE.npz})",
         ) from e
-    outputs = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
-    golden.save(file, *golden.pick(spec, inputs, outputs))
-    golden.load(file, spec)  # shapes, types, finite
+    return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}

@@ -109,7 +109,8 @@ def _compare(path: Path, side: str, found: List[Any], wanted: Any) -> None:
 
 
 def _wanted(tensor: Union[Input, Output]) -> str:
-    return f"{tensor.name} {tensor.dtype.name} [batch, {', '.join(map(str, tensor.dims))}]"
+    dims = ", ".join("?" if d == -1 else str(d) for d in tensor.dims)
+    return f"{tensor.name} {tensor.dtype.name} [batch, {dims}]"
 
 
 def _found(value: Any) -> str:

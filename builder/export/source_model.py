@@ -93,7 +93,8 @@ def _application(tf: Any, spec: Spec, *, allow_untrained: bool) -> Tuple[SourceM
         raise SourceError(f'keras.applications has no "{name}"', expected=", ".join(known))
     if len(spec.inputs) != 1 or len(spec.outputs) != 1:
         raise SourceError(f"{name} has one input and one output", expected="one of each in the spec")
-    size = {"input_shape": spec.inputs[0].dims, "classes": spec.outputs[0].dims[-1]}
+    shape = tuple(None if d == -1 else d for d in spec.inputs[0].dims)
+    size = {"input_shape": shape, "classes": spec.outputs[0].dims[-1]}
     if weights.kind == "imagenet":
         try:
             model = build(weights="imagenet", **size)
@@ -245,7 +246,7 @@ def check_dims(side: str, tensor: Union[Input, Output], shape: Any) -> None:
     if sizes is None:
         return
     own = sizes[1:]
-    fits = all(mine in (None, dim) for mine, dim in zip(own, tensor.dims))
+    fits = all(mine in (None, dim) or (dim == -1 and side == "output") for mine, dim in zip(own, tensor.dims))
     if len(own) != len(tensor.dims) or not fits:
         really = ", ".join("any" if n is None else str(n) for n in own)
         raise SourceError(

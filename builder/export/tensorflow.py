@@ -11,7 +11,7 @@ import importlib.util
 import logging
 import os
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -49,11 +49,8 @@ def export(spec: Spec, folder: Path, log: Path, *, allow_untrained: bool) -> Dic
             proto = _convert(spec, function)
         failures.raise_unknown_ops()
         _save(proto, weights, folder / layout.ONNX)
-        inputs = golden.candidates(spec)
         with failures.of_running():
-            outputs = _run(tf, spec, function, inputs)
-        golden.save(folder / layout.GOLDEN, *golden.pick(spec, inputs, outputs))
-        golden.load(folder / layout.GOLDEN, spec)  # shapes, types, finite
+            golden.write(folder / layout.GOLDEN, spec, lambda inputs: _run(tf, spec, function, inputs))
         onnx_model.check(folder / layout.ONNX, spec, None)
     return weights
 
@@ -88,7 +85,9 @@ def _wrap(tf: Any, spec: Spec, model: SourceModel) -> Any:
         )
     source_model.check_inputs(spec.inputs, [model.inputs[place] for place in order])
     picks = source_model.match("output", spec.outputs, model.outputs)
-    signature = [tf.TensorSpec([None, *i.dims], tf.as_dtype(i.dtype.numpy), name=i.name) for i in spec.inputs]
+    signature = [
+        tf.TensorSpec([None, *_free(i.dims)], tf.as_dtype(i.dtype.numpy), name=i.name) for i in spec.inputs
+    ]
 
     def run(*tensors: Any) -> Dict[str, Any]:
         fed: List[Any] = [None] * len(names)
@@ -104,6 +103,10 @@ def _wrap(tf: Any, spec: Spec, model: SourceModel) -> Any:
         return {o.name: tf.cast(given[o.name], tf.as_dtype(o.dtype.numpy)) for o in spec.outputs}
 
     return tf.function(run, input_signature=signature)
+
+
+def _free(dims: Sequence[int]) -> List[Optional[int]]:
+    return [None if d == -1 else d for d in dims]
 
 
 def _check_outputs(spec: Spec, function: Any) -> None:

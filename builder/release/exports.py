@@ -55,7 +55,7 @@ def get(
         return Export(onnx, spec.source.golden, _weights_of(onnx))
     cached = store.cache / f"{spec.name}-{manifest.export_key(spec, hashes)[:16]}"
     if not _intact(cached):
-        log = log or store.root / "logs" / f"{spec.name}.export.log"
+        log = log or store.volume.logs / f"{spec.name}.export.log"
         cached = _make(spec, cached, work / "export", log, allow_untrained=allow_untrained)
         _forget_old(store, spec.name)
     data = json.loads((cached / "export.json").read_text("utf-8"))

@@ -94,6 +94,7 @@ def contract(spec: Spec) -> Dict[str, Any]:
                 "dtype": i.dtype.name,
                 "dims": list(i.dims),
                 "preprocessing": _left_to_the_client(i),
+                **({"ranges": i.ranges_as_json()} if i.free else {}),
             }
             for i in spec.inputs
         ],

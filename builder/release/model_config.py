@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Dict
 
 from google.protobuf import text_format
@@ -53,19 +54,27 @@ def config_pbtxt(spec: Spec, engine: Engine, weights: Dict[str, Any], version: i
         config.dynamic_batching.max_queue_delay_microseconds = spec.serving.max_queue_delay_us
         config.dynamic_batching.preferred_batch_size.extend(spec.serving.preferred_batch_sizes)
     if spec.serving.warmup:
-        # The first request of a shape pays for what the backend sets up lazily; let it be ours.
-        for size in sorted({spec.batch.min, spec.batch.max}):
-            warmup = config.model_warmup.add(name=f"batch {size}", batch_size=size)
-            for tensor in spec.inputs:
-                entry = warmup.inputs[tensor.name]
-                entry.data_type = _type(pb, tensor.dtype.name)
-                entry.dims.extend(tensor.dims)
-                entry.zero_data = True
+        _warm_up(pb, config, spec)
     # So that Triton itself tells, at /v2/models/<model>/config: which release's configuration it has
     # loaded (the client compares it with the version that answers), and what its weights are.
     config.parameters["release"].string_value = str(version)
+    ranges = {i.name: i.ranges_as_json() for i in spec.inputs if i.free}
+    if ranges:
+        # Triton knows that a dimension is free, not how far; a client refuses what the engine cannot take.
+        config.parameters["ranges"].string_value = json.dumps(ranges)
     config.parameters["weights"].string_value = weights["description"]
     return str(text_format.MessageToString(config))
+
+
+def _warm_up(pb: Any, config: Any, spec: Spec) -> None:
+    # The first request of a shape pays for what the backend sets up lazily; let it be ours.
+    for size, point in {spec.batch.min: "min", spec.batch.max: "max"}.items():
+        warmup = config.model_warmup.add(name=f"batch {size}", batch_size=size)
+        for tensor in spec.inputs:
+            entry = warmup.inputs[tensor.name]
+            entry.data_type = _type(pb, tensor.dtype.name)
+            entry.dims.extend(tensor.shape(point))
+            entry.zero_data = True
 
 
 def labels_name(spec: Spec, output: str) -> str:

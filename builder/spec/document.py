@@ -7,7 +7,8 @@ Checks that need two values stand here too, each as near to them as it can.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar, Union
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, TypeVar, Union
 
 from pydantic import Field, Tag, ValidationInfo, field_validator, model_validator
 
@@ -22,6 +23,7 @@ from builder.spec.fields import (
     Part,
     Problem,
     Sha256,
+    Sized,
     Tensor,
     Text,
     Whole,
@@ -51,7 +53,8 @@ TensorName = Annotated[
     str, Text("letters, digits and _./- (trtexec splits at : and ,)", "[A-Za-z_][A-Za-z0-9_./-]*")
 ]
 Seed = Annotated[int, Whole(0, _MAX_SEED)]
-Dim = Annotated[int, Whole(1, _MAX_SIDE)]
+Side = Annotated[int, Whole(1, _MAX_SIDE)]
+OutputDim = Annotated[int, Sized(1, _MAX_SIDE, ", or -1: as many as the inputs make it")]
 BatchSize = Annotated[int, Whole(1, MAX_BATCH)]
 _KINDS = ("application", "keras", "saved_model", "onnx")
 _WEIGHTS = "imagenet, {file: PATH, sha256: HASH} or {untrained: {seed: 0}}"
@@ -188,8 +191,38 @@ class Preprocessing(Part):
     )
 
 
-def _dims(dims: list[int]) -> list[int]:
-    if len(dims) > _MAX_RANK or math.prod(dims) > _MAX_ELEMENTS:
+class Range(Part):
+    """A free dimension: what TensorRT's optimization profile spans."""
+
+    example: ClassVar[str] = "dims: [{min: 8, opt: 64, max: 512}]"
+    min: Side = Field(description="The least that a request may have.")
+    opt: Side = Field(
+        description="What TensorRT tunes for, golden samples have, and `classify` resizes pictures to."
+    )
+    max: Side = Field(description="The most that a request may have.")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Range:
+        if not self.min <= self.opt <= self.max:
+            words = f"min <= opt <= max; this is min {self.min}, opt {self.opt}, max {self.max}"
+            refuse([Problem(words)])
+        return self
+
+
+_RANGE = ", or {min: 8, opt: 64, max: 512}: a free dimension"
+Dim = Annotated[
+    Union[
+        Annotated[int, Whole(1, _MAX_SIDE, _RANGE), Tag("<word>")],
+        Annotated[Range, Tag("<mapping>")],
+    ],
+    either(),
+]
+_Dims = TypeVar("_Dims", bound=Sequence[Union[int, Range]])
+
+
+def _dims(dims: _Dims) -> _Dims:
+    most = math.prod(d.max if isinstance(d, Range) else abs(d) for d in dims)
+    if len(dims) > _MAX_RANK or most > _MAX_ELEMENTS:
         refuse([Problem(f"at most {_MAX_RANK} dims, of at most {_MAX_ELEMENTS} elements in all")])
     return dims
 
@@ -203,7 +236,11 @@ class Input(Part):
         description="What requests carry; the export casts it to what the model itself takes. UINT8 pictures "
         "are half the bytes of FP16."
     )
-    dims: list[Dim] = Field(min_length=1, description="The shape without the batch.")
+    dims: list[Dim] = Field(
+        min_length=1,
+        description="The shape without the batch; a dimension that requests choose themselves (a text's "
+        "length, a picture's height) is a range.",
+    )
     tensor: AnyText = left_out("The source model's own name for it, where that differs.", "`name`")
     preprocessing: Preprocessing = left_out("What is done to pixels before the network.")
     samples: Samples = left_out(
@@ -212,6 +249,10 @@ class Input(Part):
     )
 
     _check_dims = field_validator("dims")(_dims)
+
+    @property
+    def _shown(self) -> str:
+        return f"[{', '.join('-1' if isinstance(d, Range) else str(d) for d in self.dims)}]"
 
     @property
     def picture(self) -> bool:
@@ -228,7 +269,7 @@ class Input(Part):
             return []
         problems = []
         if self.preprocessing.mode != "unit" and self.dims[-1] != 3:
-            words = f"unit: dims {self.dims} do not end in the 3 channels this mode needs"
+            words = f"unit: dims {self._shown} do not end in the 3 channels this mode needs"
             problems.append(Problem(words, at=("preprocessing", "mode")))
         if self.preprocessing.where == "client" and self.dtype.name not in ("FP16", "FP32"):
             words = f"graph: preprocessed values do not fit in {self.dtype.name}"
@@ -238,7 +279,9 @@ class Input(Part):
     def _samples_problems(self) -> list[Problem]:
         if self.samples == "image" and not self.picture:
             return [
-                Problem(f"uniform or file: dims {self.dims} are not a picture's [H, W, 1 or 3]", ("samples",))
+                Problem(
+                    f"uniform or file: dims {self._shown} are not a picture's [H, W, 1 or 3]", ("samples",)
+                )
             ]
         bounds = self.samples.uniform if isinstance(self.samples, SamplesFrom) else None
         if bounds and self.dtype.name == "UINT8" and not 0 <= bounds[0] < bounds[1] <= 256:
@@ -252,7 +295,7 @@ class Output(Part):
     example: ClassVar[str] = "outputs: [{name: scores, dtype: FP32, dims: [10], labels: labels.txt}]"
     name: TensorName = Field(description="What answers call it.")
     dtype: Annotated[DType, Tensor()] = Field(description="What answers carry.")
-    dims: list[Dim] = Field(min_length=1, description="The shape without the batch.")
+    dims: list[OutputDim] = Field(min_length=1, description="The shape without the batch.")
     tensor: AnyText = left_out("The source model's own name for it, where that differs.", "`name`")
     labels: AFile = left_out("A text file in UTF-8 with a class name per line, for one dimension of scores.")
 
@@ -407,8 +450,13 @@ class Document(Part):
     @classmethod
     def _outputs_agree(cls, outputs: list[Output], info: ValidationInfo) -> list[Output]:
         problems = _twice([o.name for o in outputs], [i.name for i in info.data.get("inputs") or []])
+        inputs = info.data.get("inputs")
+        free = inputs is None or any(isinstance(d, Range) for i in inputs for d in i.dims)
         for number, tensor in enumerate(outputs):
             problems += _ignored(number, tensor, info.data.get("source"))
+            if -1 in tensor.dims and not free:
+                words = "fixed dims: no input has a free dimension that this one could follow"
+                problems.append(Problem(words, at=(number, "dims")))
         refuse(problems)
         return outputs
 

@@ -82,12 +82,19 @@ class Value:
 class Whole(Value):
     """An integer in [low, high]; true and false are not numbers here."""
 
-    def __init__(self, low: int, high: int) -> None:
+    def __init__(self, low: int, high: int, more: str = "") -> None:
         self._low, self._high = low, high
-        self.words = f"a whole number from {low} to {high}"
+        self.words = f"a whole number from {low} to {high}{more}"
 
     def _schema(self) -> CoreSchema:
         return core_schema.int_schema(strict=True, ge=self._low, le=self._high)
+
+
+class Sized(Whole):
+    """An integer in [low, high], or -1."""
+
+    def _schema(self) -> CoreSchema:
+        return core_schema.union_schema([core_schema.literal_schema([-1]), super()._schema()])
 
 
 class Number(Value):

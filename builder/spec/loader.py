@@ -139,11 +139,12 @@ def _input(read: document.Input) -> model.Input:
     return model.Input(
         read.name,
         read.dtype,
-        tuple(read.dims),
+        tuple(-1 if isinstance(d, document.Range) else d for d in read.dims),
         _samples(read),
         read.tensor,
         MODES[pre.mode] if pre else None,
         pre.where if pre else "",
+        tuple(model.Range(d.min, d.opt, d.max) if isinstance(d, document.Range) else None for d in read.dims),
     )
 
 

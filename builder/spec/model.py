@@ -61,8 +61,17 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Range:
+    """A free dimension: 1 <= min <= opt <= max."""
+
+    min: int
+    opt: int
+    max: int
+
+
+@dataclass(frozen=True)
 class Input:
-    """An input tensor; ``dims`` leave the batch out.
+    """An input tensor; ``dims`` leave the batch out, and are -1 where ``ranges``, beside them, has a range.
 
     ``preprocess_where`` is "graph" (the exported model does it), "client" (whoever sends requests
     does) or "" without preprocessing. ``tensor`` is the name in the source model, where it differs.
@@ -75,17 +84,45 @@ class Input:
     tensor: Optional[str] = None
     preprocessing: Optional[Preprocessing] = None
     preprocess_where: str = ""
+    ranges: Tuple[Optional[Range], ...] = ()
+
+    @property
+    def free(self) -> bool:
+        """Whether requests choose a dimension."""
+        return -1 in self.dims
+
+    def shape(self, point: str) -> Tuple[int, ...]:
+        """The dims with every free one at its ``point``: "min", "opt" or "max"."""
+        if not self.free:
+            return self.dims
+        return tuple(getattr(r, point) if r else d for d, r in zip(self.dims, self.ranges))
+
+    def ranges_as_json(self) -> List[Optional[Dict[str, int]]]:
+        """For each dimension its range, or None for a fixed one."""
+        return [dataclasses.asdict(r) if r else None for r in self.ranges]
+
+    def takes(self, shape: Tuple[int, ...]) -> bool:
+        """Whether a sample of this shape is within the ranges."""
+        low, high = self.shape("min"), self.shape("max")
+        return len(shape) == len(low) and all(a <= n <= b for a, n, b in zip(low, shape, high))
 
 
 @dataclass(frozen=True)
 class Output:
-    """An output tensor; ``dims`` leave the batch out, ``labels`` is a file with a class name per line."""
+    """An output tensor; ``dims`` leave the batch out, and are -1 where the inputs decide.
+
+    ``labels`` is a file with a class name per line.
+    """
 
     name: str
     dtype: DType
     dims: Tuple[int, ...]
     tensor: Optional[str] = None
     labels: Optional[Path] = None
+
+    def takes(self, shape: Tuple[int, ...]) -> bool:
+        """Whether an answer may have this shape."""
+        return len(shape) == len(self.dims) and all(d in (-1, n) for d, n in zip(self.dims, shape))
 
 
 @dataclass(frozen=True)
@@ -145,6 +182,11 @@ class Spec:
     trtexec_args: Tuple[str, ...]
     serving: Serving
     parity: Parity
+
+    @property
+    def points(self) -> Tuple[str, ...]:
+        """Where in its free dimensions the model is verified: "opt" first, and both ends where it has any."""
+        return ("opt", "min", "max") if any(i.free for i in self.inputs) else ("opt",)
 
     def as_json(self) -> Dict[str, Any]:
         """The spec as plain data, for the fingerprint and the manifest; paths by name, never by place."""

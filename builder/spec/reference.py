@@ -45,6 +45,22 @@ batch: {max: 32}
 ```
 """
 _TAIL = """
+## Free dimensions
+
+A dimension that each request chooses, the length of a text or the height of a picture, is a range in the
+input's `dims` and -1 in those of the outputs that follow it:
+
+```yaml
+inputs: [{name: ids, dtype: INT32, dims: [{min: 4, opt: 64, max: 512}], samples: {uniform: [0, 30000]}}]
+outputs: [{name: scores, dtype: FP32, dims: [3]}, {name: tags, dtype: FP32, dims: [-1, 9]}]
+```
+
+The model must leave it open (None in Keras). TensorRT's optimization profile spans the range, parity is held
+at `opt` and at both ends, and so is the smoke test. All free dimensions are at the same point then, so that
+inputs which belong together stay of one size: give those the same range. Triton joins requests of one size
+only. The manifest and Triton's model configuration tell the range, and the client refuses what is outside it.
+`classify` brings pictures to `opt`; system shared memory and `bench` want fixed dimensions.
+
 ## Golden samples
 
 Inputs and the right answers to them: the parity gate, the smoke test and the proof of a redeploy send the
@@ -58,7 +74,9 @@ as `numpy.savez` writes it, with one array for each tensor of the spec,
 | `input.NAME` | [N, *dims] | the input's |
 | `output.NAME` | [N, *dims] | the output's |
 
-with one N, at least 1, for all of them and finite values throughout:
+with one N, at least 1, for all of them and finite values throughout. A free dimension has its `opt` there, or
+any size in its range; `input.NAME@min`, `output.NAME@min`, and the same with `@max`, hold samples at both
+ends, which are then verified too:
 
 ```python
 numpy.savez("golden.npz", **{"input.pixels": pixels, "output.scores": model(pixels)})

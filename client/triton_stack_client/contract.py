@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,36 @@ from triton_stack_client.transport.protocol import NAMES, Arrays
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of the contract; ``dims`` leave the batch out."""
+    """One tensor of the contract; ``dims`` leave the batch out.
+
+    A free dimension is -1 in ``dims``. Beside it, ``ranges`` has its least, its usual and its largest size;
+    they are empty where the server does not say.
+    """
 
     name: str
     dtype: str
     dims: tuple[int, ...]
+    ranges: tuple[tuple[int, int, int] | None, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.dtype} [n, {', '.join(map(str, self.dims))}]"
+        ranges = self.ranges or (None,) * len(self.dims)
+        dims = [f"{r[0]} to {r[2]}" if r else str(d) for d, r in zip(self.dims, ranges, strict=True)]
+        return f"{self.name}: {self.dtype} [n, {', '.join(dims)}]"
+
+    @property
+    def usual(self) -> tuple[int, ...]:
+        """The dims with every free one at its usual size; -1 stays where that is not known."""
+        ranges = self.ranges or (None,) * len(self.dims)
+        return tuple(r[1] if r else d for d, r in zip(self.dims, ranges, strict=True))
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a sample of this shape fits."""
+        if len(shape) != len(self.dims):
+            return False
+        ranges = self.ranges or (None,) * len(self.dims)
+        return all(
+            r[0] <= n <= r[2] if r else d in (-1, n) for n, d, r in zip(shape, self.dims, ranges, strict=True)
+        )
 
     @property
     def numpy(self) -> np.dtype[Any]:
@@ -29,7 +52,9 @@ class Tensor:
         return np.dtype(next(n for n, triton in NAMES.items() if triton == self.dtype))
 
     def nbytes(self, batch: int) -> int:
-        """Bytes of ``batch`` samples."""
+        """Bytes of ``batch`` samples; raises ContractError where a dimension is free."""
+        if -1 in self.dims:
+            raise ContractError(f"{self} has no fixed size")
         return batch * self.numpy.itemsize * int(np.prod(self.dims))
 
 
@@ -59,14 +84,13 @@ class Contract:
             raise ContractError(
                 f"{model} does not batch (max_batch_size {max_batch}); this client needs it to"
             )
-        weights = config.get("parameters", {}).get("weights", {})
         return cls(
             model=model,
             version=max((int(v) for v in metadata.get("versions", [])), default=0),
-            inputs=_tensors(model, metadata["inputs"]),
+            inputs=_tensors(model, metadata["inputs"], _ranges(config)),
             outputs=_tensors(model, metadata["outputs"]),
             max_batch=max_batch,
-            weights=str(weights.get("string_value", weights.get("stringValue", ""))),
+            weights=_parameter(config, "weights"),
         )
 
     def single(self) -> tuple[Tensor, Tensor]:
@@ -98,7 +122,7 @@ class Contract:
             if (
                 not isinstance(array, np.ndarray)
                 or array.dtype != tensor.numpy
-                or array.shape[1:] != tensor.dims
+                or not tensor.takes(array.shape[1:])
             ):
                 raise ContractError(f"{self.model} takes {tensor}; given was {_describe(array)}")
             sizes.add(len(array))
@@ -110,8 +134,34 @@ class Contract:
         return {name: np.ascontiguousarray(array) for name, array in inputs.items()}
 
 
-def _tensors(model: str, entries: list[dict[str, Any]]) -> tuple[Tensor, ...]:
-    tensors = tuple(Tensor(e["name"], e["datatype"], tuple(e["shape"][1:])) for e in entries)
+def ranges_of(entries: list[dict[str, int] | None] | None) -> tuple[tuple[int, int, int] | None, ...]:
+    """A tensor's ranges as the builder writes them, in a manifest and in a model's configuration."""
+    return tuple((int(r["min"]), int(r["opt"]), int(r["max"])) if r else None for r in entries or ())
+
+
+def _ranges(config: Mapping[str, Any]) -> dict[str, tuple[tuple[int, int, int] | None, ...]]:
+    """By input, what the builder wrote into the model's configuration; another server has nothing there."""
+    try:
+        told = json.loads(_parameter(config, "ranges") or "{}")
+        return {str(name): ranges_of(entries) for name, entries in told.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _parameter(config: Mapping[str, Any], key: str) -> str:
+    value = config.get("parameters", {}).get(key, {})
+    return str(value.get("string_value", value.get("stringValue", "")))
+
+
+def _tensors(
+    model: str,
+    entries: list[dict[str, Any]],
+    ranges: Mapping[str, tuple[tuple[int, int, int] | None, ...]] | None = None,
+) -> tuple[Tensor, ...]:
+    tensors = tuple(
+        Tensor(e["name"], e["datatype"], tuple(e["shape"][1:]), (ranges or {}).get(e["name"], ()))
+        for e in entries
+    )
     for tensor in tensors:
         if tensor.dtype not in NAMES.values():
             raise ContractError(f"{model} has {tensor}; this client speaks {', '.join(NAMES.values())}")

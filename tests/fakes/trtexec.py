@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -88,12 +89,13 @@ def build(options: dict[str, str]) -> int:
     except Exception:
         return replay("build_truncated_onnx.log", code=1)
     names = {i.name for i in model.graph.input}
-    profile = {}
+    profile: dict[str, Any] = {"shapes": {}}
     for key in ("--minShapes", "--optShapes", "--maxShapes"):
         wanted = shapes(options[key]) if key in options else {}
         if set(wanted) - names:
             return replay("build_wrong_tensor.log", code=1)
         profile[key] = next(iter(wanted.values()))[0] if wanted else 1
+        profile["shapes"][key] = wanted
     weights = {i.name for i in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in weights]
     try:
@@ -116,7 +118,7 @@ def build(options: dict[str, str]) -> int:
     return replay("build_ok.log")
 
 
-def load(path: str) -> tuple[dict[str, int], bytes]:
+def load(path: str) -> tuple[dict[str, Any], bytes]:
     """Profile and ONNX bytes of a fake plan; raises ValueError when it is damaged."""
     data = Path(path).read_bytes()
     magic, profile, model = data[: len(MAGIC)], *data[len(MAGIC) :].split(b"\n", 1)
@@ -138,7 +140,14 @@ def run(options: dict[str, str]) -> int:
         return replay("load_truncated_plan.log", "Engine loaded", code=1)
     wanted = shapes(options["--shapes"])
     batch = next(iter(wanted.values()))[0]
-    if not profile["--minShapes"] <= batch <= profile["--maxShapes"]:
+    low, high = (profile["shapes"].get(f"--{end}Shapes", {}) for end in ("min", "max"))
+    within = all(
+        a <= size <= b
+        for name, shape in wanted.items()
+        if name in low
+        for a, size, b in zip(low[name], shape, high[name], strict=True)
+    )
+    if not within or not profile["--minShapes"] <= batch <= profile["--maxShapes"]:
         return replay("run_over_max.log", code=1)
     if "--loadInputs" not in options:  # timed with inputs of its own: what was recorded stands for all
         return replay("run_fp16_io.log")

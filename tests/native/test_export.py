@@ -16,14 +16,21 @@ import onnxruntime
 import pytest
 import tritonclient.http
 import yaml
+from PIL import Image
 from support.stack import ROOT, Stack
+from triton_stack_client import Model
+from triton_stack_client.errors import ContractError
 
 VENVS = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs")
 PYTHON = VENVS / "builder" / "bin" / "python3"
 Spec = dict[str, Any]
 
 
-def tensor(name: str, dtype: str, *dims: int, **keys: object) -> Spec:
+LENGTH = {"min": 4, "opt": 16, "max": 40}
+SIDE = {"min": 16, "opt": 24, "max": 48}
+
+
+def tensor(name: str, dtype: str, *dims: int | dict[str, int], **keys: object) -> Spec:
     return {"name": name, "dtype": dtype, "dims": list(dims), **keys}
 
 
@@ -54,6 +61,18 @@ BUILT: dict[str, Spec] = {
         "source": {"keras": "labelled.keras"},
         "inputs": [tensor("image", "UINT8", 8, 8, 1, preprocessing={"mode": "unit", "where": "graph"})],
         "outputs": [tensor("seen", "FP32", 72), tensor("classes", "FP32", 3, labels="labels.txt")],
+    },
+    "sentences": {
+        "source": {"keras": "sentences.keras"},
+        "inputs": [tensor("ids", "INT32", LENGTH, samples={"uniform": [0, 50]})],
+        "outputs": [tensor("scores", "FP32", 3, labels="labels.txt")],
+    },
+    "anysize": {
+        "source": {"keras": "anysize.keras"},
+        "inputs": [
+            tensor("picture", "UINT8", SIDE, SIDE, 3, preprocessing={"mode": "unit", "where": "graph"})
+        ],
+        "outputs": [tensor("kinds", "FP32", 3, labels="labels.txt"), tensor("heat", "FP32", -1, -1, 2)],
     },
     **{
         f"keras2_{kind}": {
@@ -203,7 +222,7 @@ def write(folder: Path, name: str, keys: Spec) -> Path:
 def test_every_kind_of_model_is_exported(exports: Exports, name: str) -> None:
     assert exports.export[name].code == 0, exports.export[name].err
     written = {p.name for p in (exports.folder / "out" / name).iterdir()}
-    labels = {"labels.txt"} if name == "labelled" else set()
+    labels = {"labels.txt"} if name in ("labelled", "sentences", "anysize") else set()
     assert written == {"model.onnx", "golden.npz", f"{name}.yaml", *labels}, "the log is gone"
 
 
@@ -238,6 +257,20 @@ def test_a_saved_model_with_its_variables_by_the_signature_that_is_meant(
 def test_a_file_of_keras_2_answers_as_keras_2_did(exports: Exports, kind: str) -> None:
     scores = exports.session(f"keras2_{kind}").run(["scores"], {"x": np.ones((1, 8, 8, 1), np.float32)})[0]
     np.testing.assert_allclose(scores, np.load(exports.folder / "old.npy"), atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "range_"), [("sentences", LENGTH), ("anysize", SIDE)])
+def test_free_dimensions_are_verified_at_both_ends_too(
+    exports: Exports, name: str, range_: dict[str, int]
+) -> None:
+    manifest = exports.manifest(name)
+    (entry,) = manifest["contract"]["inputs"]
+    assert [r for r in entry["ranges"] if r] == [range_] * entry["dims"].count(-1)
+    rows = {row["point"]: row for row in manifest["parity"]["by_shape"]}
+    for point in ("min", "max"):
+        (shape,) = rows[point]["inputs"].values()
+        assert shape[: entry["dims"].count(-1)] == [range_[point]] * entry["dims"].count(-1)
+        assert rows[point]["max_abs"] < 1e-4
 
 
 def test_the_labels_of_one_output_are_released_with_that_one(exports: Exports) -> None:
@@ -328,26 +361,68 @@ def test_imagenet_weights_that_cannot_be_had_stop_the_export_unless_untrained_wi
     assert "could not be downloaded" in weights["description"]
 
 
-@pytest.mark.timeout(120)
-def test_they_are_served_together(exports: Exports) -> None:
-    """Two inputs and outputs of different types, a tf.Module, and labels for one output of two."""
-    names = ["two", "tripler", "labelled"]
+@pytest.mark.timeout(150)
+def test_they_are_served_together(exports: Exports, tmp_path: Path) -> None:
+    """Inputs and outputs of different types, a tf.Module, labels for one output of two, free dimensions."""
+    names = ["two", "tripler", "labelled", "sentences", "anysize"]
     stack = Stack(exports.folder / "models")
     try:
         up = stack.up(*(exports.folder / f"{name}.yaml" for name in names))
         assert up.stdout.count("golden samples singly") == 2 * len(names)
-        with tritonclient.http.InferenceServerClient(f"127.0.0.1:{stack.http}") as client:
-            left = tritonclient.http.InferInput("left", [1, 4], "FP16")
-            left.set_data_from_numpy(np.array([[1, 2, 3, 4]], np.float16))
-            right = tritonclient.http.InferInput("b", [1, 4], "INT32")
-            right.set_data_from_numpy(np.array([[5, 6, 7, 8]], np.int32))
-            answer = client.infer("two", [left, right])
-            assert answer.as_numpy("product").tolist() == [[5, 12, 21, 32]]
-            assert answer.as_numpy("sum").tolist() == [[6, 8, 10, 12]]
-            image = tritonclient.http.InferInput("image", [1, 8, 8, 1], "UINT8")
-            image.set_data_from_numpy(np.full((1, 8, 8, 1), 7, np.uint8))
-            wanted = tritonclient.http.InferRequestedOutput("classes", class_count=3)
-            rows = client.infer("labelled", [image], outputs=[wanted]).as_numpy("classes").ravel().tolist()
-            assert {row.decode().split(":")[2] for row in rows} == {"cat", "dog", "fish"}
+        assert up.stdout.count("golden samples, free dimensions at max") == 2 * 2
+        assert "FAIL" not in up.stdout
+        two_by_two(stack)
+        labels_of_one_output(stack)
+        text_of_any_length(stack, exports)
+        pictures_of_any_size(stack, exports, tmp_path)
     finally:
         stack.kill()
+
+
+def two_by_two(stack: Stack) -> None:
+    with tritonclient.http.InferenceServerClient(f"127.0.0.1:{stack.http}") as client:
+        left = tritonclient.http.InferInput("left", [1, 4], "FP16")
+        left.set_data_from_numpy(np.array([[1, 2, 3, 4]], np.float16))
+        right = tritonclient.http.InferInput("b", [1, 4], "INT32")
+        right.set_data_from_numpy(np.array([[5, 6, 7, 8]], np.int32))
+        answer = client.infer("two", [left, right])
+    assert answer.as_numpy("product").tolist() == [[5, 12, 21, 32]]
+    assert answer.as_numpy("sum").tolist() == [[6, 8, 10, 12]]
+
+
+def labels_of_one_output(stack: Stack) -> None:
+    with tritonclient.http.InferenceServerClient(f"127.0.0.1:{stack.http}") as client:
+        image = tritonclient.http.InferInput("image", [1, 8, 8, 1], "UINT8")
+        image.set_data_from_numpy(np.full((1, 8, 8, 1), 7, np.uint8))
+        wanted = tritonclient.http.InferRequestedOutput("classes", class_count=3)
+        rows = client.infer("labelled", [image], outputs=[wanted]).as_numpy("classes").ravel().tolist()
+    assert {row.decode().split(":")[2] for row in rows} == {"cat", "dog", "fish"}
+
+
+def text_of_any_length(stack: Stack, exports: Exports) -> None:
+    local = exports.session("sentences")
+    with Model("sentences", url=f"grpc://127.0.0.1:{stack.grpc}") as model:
+        for length in (4, 23, 40):
+            ids = np.random.default_rng(length).integers(0, 50, (2, length), np.int32)
+            np.testing.assert_allclose(model.predict(ids), local.run(None, {"ids": ids})[0], atol=1e-5)
+        for length in (3, 41):
+            with pytest.raises(ContractError, match=r"\[n, 4 to 40\]; given was int32"):
+                model.predict(np.zeros((1, length), np.int32))
+
+
+def pictures_of_any_size(stack: Stack, exports: Exports, folder: Path) -> None:
+    """``classify`` brings pictures to the spec's opt; a request may have any size within the range."""
+    local = exports.session("anysize")
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 30, 20, 3), np.uint8)
+    with Model("anysize", url=f"http://127.0.0.1:{stack.http}") as model:
+        answers = model.infer({"picture": pixels})
+    assert answers["heat"].shape == (1, 30, 20, 2)
+    for name, array in zip(("kinds", "heat"), local.run(["kinds", "heat"], {"picture": pixels}), strict=True):
+        np.testing.assert_allclose(answers[name], array, atol=1e-5)
+    exact = np.random.default_rng(2).integers(0, 256, (24, 24, 3), np.uint8)
+    Image.fromarray(exact).save(folder / "exact.png")
+    Image.fromarray(np.resize(exact, (70, 90, 3))).save(folder / "large.png")
+    done = stack.run("classify", folder / "exact.png", folder / "large.png", "--model", "anysize", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    scores = local.run(["kinds"], {"picture": exact[None]})[0][0]
+    assert ["cat", "dog", "fish"][int(scores.argmax())] in done.stdout

@@ -33,6 +33,17 @@ tf.keras.Model(image, [seen, layers.Dense(3, activation="softmax", name="classes
     f"{folder}/labelled.keras"
 )
 
+# Free dimensions: a text of any length, a picture of any size.
+ids = tf.keras.Input((None,), name="ids", dtype="int32")
+words = layers.Conv1D(6, 3, padding="same", activation="relu")(layers.Embedding(50, 8)(ids))
+scores = layers.Dense(3, activation="softmax", name="scores")(layers.GlobalMaxPooling1D()(words))
+tf.keras.Model(ids, scores).save(f"{folder}/sentences.keras")
+picture = tf.keras.Input((None, None, 3), name="picture")
+features = layers.Conv2D(6, 3, padding="same", activation="relu")(picture)
+heat = layers.Conv2D(2, 1, name="heat")(features)
+kinds = layers.Dense(3, activation="softmax", name="kinds")(layers.GlobalAveragePooling2D()(features))
+tf.keras.Model(picture, [kinds, heat]).save(f"{folder}/anysize.keras")
+
 
 class Doubler(tf.Module):
     """SavedModels with named signatures and a variable."""

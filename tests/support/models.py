@@ -64,6 +64,43 @@ def write_scale(
     return write_model(folder, name, graph, {"x": x}, {"scores": scores}, spec, weights)
 
 
+def write_free(folder: Path, **spec_keys: object) -> Path:
+    """``y = x * 2`` with x FP32 [N, L] and L from 2 to 9, and ``total`` FP32 [N, 1] its sum; no golden."""
+    folder.mkdir(parents=True, exist_ok=True)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["x", "two"], ["y"]),
+            helper.make_node("ReduceSum", ["y", "axis"], ["total"], keepdims=1),
+        ],
+        "free",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", "L"])],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", "L"]),
+            helper.make_tensor_value_info("total", TensorProto.FLOAT, ["N", 1]),
+        ],
+        [
+            helper.make_tensor("two", TensorProto.FLOAT, [], [2.0]),
+            helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
+        ],
+    )
+    spec = {
+        "inputs": [{"name": "x", "dtype": "FP32", "dims": [{"min": 2, "opt": 6, "max": 9}]}],
+        "outputs": [
+            {"name": "y", "dtype": "FP32", "dims": [-1]},
+            {"name": "total", "dtype": "FP32", "dims": [1]},
+        ],
+        "batch": {"max": 4},
+        "precision": "fp32",
+        "parity": {"max_abs": 1e-4, "samples": 5},
+        **spec_keys,
+    }
+    path = write_model(folder, "free", graph, {}, {}, spec, "")
+    document = yaml.safe_load(path.read_text())
+    del document["source"]["golden"]
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
+
+
 def write_lookup(folder: Path, *, name: str = "lookup", rows: int = 10, max_batch: int = 8) -> Path:
     """``value = table[index]`` with index INT32 [N, 1]: an index outside the table fails at run time."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -160,6 +160,13 @@ def _only_live(args: argparse.Namespace) -> Release:
 
 
 def _plan(args: argparse.Namespace, chosen: Release) -> Plan:
+    free = [str(t) for t in (*chosen.inputs, *chosen.outputs) if -1 in t.dims]
+    if free:
+        raise ClientError(
+            f"{chosen.model} has free dimensions: {'; '.join(free)}",
+            expected="tensors of one size: figures of different sizes do not compare",
+            remedy="measure a spec whose dims are fixed at the size that matters",
+        )
     opt = int(chosen.spec.get("batch", {}).get("opt") or chosen.max_batch)
     batches = args.batch or sorted({chosen.min_batch, opt})
     wrong = [b for b in batches if not chosen.min_batch <= b <= chosen.max_batch]

@@ -97,7 +97,7 @@ class Pipeline:
         try:
             if content is None:
                 content = sys.stdin.buffer.read(pictures.MAX_BYTES)
-            height, width, channels = self._task.pixels.dims
+            height, width, channels = self._task.pixels.usual
             return self._task.prepare(pictures.load(content, height, width, channels))
         except PictureError as e:
             return e

@@ -23,7 +23,8 @@ class Task:
     """A model that classifies pictures.
 
     Attributes:
-        pixels, scores: the input [height, width, channels] and the output [classes].
+        pixels, scores: the input [height, width, channels] and the output [classes]. Where height and width
+            are free, pictures are brought to their usual size, the spec's ``opt``.
         preprocessing: to be done by us; None when pixels go as they are.
         labels: a name for each class; empty when they could not be had.
         weights: where they come from, in words; empty when unknown.
@@ -126,7 +127,7 @@ def from_server(connection: Connection, contract: Contract) -> Task:
 
 def _labels(connection: Connection, contract: Contract, pixels: Tensor, scores: Tensor) -> tuple[str, ...]:
     count = scores.dims[0]
-    blank = {pixels.name: np.zeros((1, *pixels.dims), pixels.numpy)}
+    blank = {pixels.name: np.zeros((1, *pixels.usual), pixels.numpy)}
     try:
         rows = connection.classes(contract.model, blank, scores.name, count)
     except ServerError as e:
@@ -146,6 +147,11 @@ def _tensors(contract: Contract, labelled: list[str]) -> tuple[Tensor, Tensor]:
         found = "; ".join(map(str, contract.inputs))
         raise ContractError(
             f"{contract.model} takes {found}: a picture is one input [n, height, width, 1 or 3]"
+        )
+    if -1 in pictures[0].usual:
+        raise ContractError(
+            f"{contract.model} takes pictures of any size, and does not say of which size it wants them",
+            remedy="serve a release that the builder made: it says so",
         )
     scores = [t for t in contract.outputs if len(t.dims) == 1 and t.name in labelled]
     scores = scores or [t for t in contract.outputs if len(t.dims) == 1 and t.dims[0] > 1]

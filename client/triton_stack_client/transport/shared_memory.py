@@ -150,6 +150,11 @@ class Slots:
                 return None
             if self._free:
                 return self._free.pop()
+            free = [str(t) for t in (*contract.inputs, *contract.outputs) if -1 in t.dims]
+            if free:  # a slot is made for the largest request, and nobody knows how large an answer gets
+                reason = f"shared memory needs tensors of a fixed size, unlike {', '.join(free)}"
+                self._off(reason, ValueError(reason))
+                return None
             if len(self._abandoned) >= _MOST_ABANDONED:
                 return None
             try:

@@ -11,7 +11,7 @@ from models_volume.comparator import Allowance
 from models_volume.errors import VolumeError
 from models_volume.layout import GOLDEN, VERIFIED, Volume
 from models_volume.preprocessing import Preprocessing
-from triton_stack_client.contract import Tensor
+from triton_stack_client.contract import Tensor, ranges_of
 from triton_stack_client.errors import ReleaseError
 from triton_stack_client.transport.protocol import Arrays
 
@@ -46,23 +46,43 @@ class Release:
     spec: dict[str, Any]
     manifest: manifest.Manifest
 
-    def golden(self) -> tuple[Arrays, Arrays]:
-        """Golden inputs and outputs by tensor name, each [samples, *dims]; raises ReleaseError."""
-        path = self.folder / GOLDEN
-        try:
-            inputs, outputs = golden.load(path)
-        except VolumeError as e:
-            raise ReleaseError(str(e)) from e
-        for side, tensors, arrays in (("input", self.inputs, inputs), ("output", self.outputs, outputs)):
-            for tensor in tensors:
-                if tensor.name not in arrays:
-                    raise ReleaseError(f"{path}: cannot be read as golden samples: no {side}.{tensor.name}")
+    def golden(self, point: str = "opt") -> tuple[Arrays, Arrays]:
+        """Golden inputs and outputs by tensor name, each [samples, *dims].
+
+        Args:
+            point: of free dimensions: "opt", or one of ``points``.
+
+        Raises:
+            ReleaseError: they cannot be read.
+        """
+        arrays = self._arrays()
+        for side, tensors, there in zip(
+            ("input", "output"), (self.inputs, self.outputs), arrays, strict=True
+        ):
+            for name in (golden.at(t.name, point) for t in tensors):
+                if name not in there:
+                    path = self.folder / GOLDEN
+                    raise ReleaseError(f"{path}: cannot be read as golden samples: no {side}.{name}")
+        inputs, outputs = arrays
         return (
-            {t.name: inputs[t.name] for t in self.inputs},
-            {t.name: outputs[t.name] for t in self.outputs},
+            {t.name: inputs[golden.at(t.name, point)] for t in self.inputs},
+            {t.name: outputs[golden.at(t.name, point)] for t in self.outputs},
         )
 
-    def verified(self) -> Arrays:
+    def points(self) -> list[str]:
+        """The ends of free dimensions that there are golden samples of; raises ReleaseError."""
+        if all(-1 not in t.dims for t in self.inputs):
+            return []
+        inputs, _ = self._arrays()
+        return [p for p in ("min", "max") if all(golden.at(t.name, p) in inputs for t in self.inputs)]
+
+    def _arrays(self) -> tuple[Arrays, Arrays]:
+        try:
+            return golden.load(self.folder / GOLDEN)
+        except VolumeError as e:
+            raise ReleaseError(str(e)) from e
+
+    def verified(self, point: str = "opt") -> Arrays:
         """The engine's own answers to the golden inputs by output name; empty in an older release.
 
         Raises:
@@ -72,9 +92,11 @@ class Release:
         if not path.exists():
             return {}
         try:
-            return golden.load(path)[1]
+            answers = golden.load(path)[1]
         except VolumeError as e:
             raise ReleaseError(str(e)) from e
+        names = {t.name: golden.at(t.name, point) for t in self.outputs}
+        return {name: answers[key] for name, key in names.items() if key in answers}
 
 
 def live(models_dir: Path, only: list[str] | None = None) -> list[Release]:
@@ -123,7 +145,7 @@ def read(models_dir: Path, model: str, version: int) -> Release:
         model=found.model,
         version=found.version,
         folder=folder,
-        inputs=tuple(Tensor(t.name, t.dtype, t.dims) for t in found.inputs),
+        inputs=tuple(Tensor(t.name, t.dtype, t.dims, ranges_of(list(t.ranges))) for t in found.inputs),
         outputs=tuple(Tensor(t.name, t.dtype, t.dims) for t in found.outputs),
         min_batch=found.min_batch,
         max_batch=found.max_batch,

@@ -68,6 +68,9 @@ class Smoke:
             for size in golden.batches():
                 batched = partial(golden.batched, connection, size, tally)
                 yield _check(name, f"{p}: golden samples, batch {size}", batched)
+            for point in release.points():
+                end = partial(Golden(release, point).batched, connection, release.max_batch, tally)
+                yield _check(name, f"{p}: golden samples, free dimensions at {point}", end)
             for what, ask in golden.refusals():
                 yield _check(name, f"{p}: refuses {what}", partial(_refused, connection, ask))
         yield _check(name, "metrics: grew by what was asked", partial(self._counted, release, before, tally))
