@@ -57,6 +57,13 @@ Side = Annotated[int, Whole(1, _MAX_SIDE)]
 OutputDim = Annotated[int, Sized(1, _MAX_SIDE, ", or -1: as many as the inputs make it")]
 BatchSize = Annotated[int, Whole(1, MAX_BATCH)]
 _KINDS = ("application", "keras", "saved_model", "onnx")
+# What may stand beside each.
+_BESIDE = {
+    "application": ["weights"],
+    "keras": ["sha256"],
+    "saved_model": ["sha256", "signature"],
+    "onnx": ["sha256", "golden"],
+}
 _WEIGHTS = "imagenet, {file: PATH, sha256: HASH} or {untrained: {seed: 0}}"
 _BATCHING = "false, or a mapping with the keys [max_queue_delay_us], [preferred_batch_sizes]"
 _SAMPLES = "image, {uniform: [LOW, HIGH]} or {file: X.npy}"
@@ -127,23 +134,22 @@ class Source(Part):
         """The one of the four that is given."""
         return next(k for k in _KINDS if k in self.model_fields_set)
 
+    @field_validator("sha256", "signature", "weights", "golden", mode="before")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        """Before a look at the value: a key that has no business here need not be right as well."""
+        named = [k for k in _KINDS if info.data.get(k) is not None]
+        if len(named) == 1 and info.field_name not in _BESIDE[named[0]]:
+            refuse([Problem(f"with {named[0]}, only {' and '.join(_BESIDE[named[0]])} may stand here")])
+        return value
+
     @model_validator(mode="after")
     def _one_source(self) -> Source:
-        given = self.model_fields_set
-        named = [k for k in _KINDS if k in given]
+        named = [k for k in _KINDS if k in self.model_fields_set]
         if len(named) != 1:
             refuse([Problem(f"exactly one of the keys {', '.join(_KINDS)}")])
-        kind = named[0]
-        allowed = {
-            "application": ["weights"],
-            "onnx": ["sha256", "golden"],
-            "saved_model": ["sha256", "signature"],
-        }.get(kind, ["sha256"])
-        words = f"with {kind}, only {' and '.join(allowed)} may stand here"
-        problems = [Problem(words, at=(k,)) for k in sorted(given) if k not in (kind, *allowed)]
-        if kind == "application" and "weights" not in given:
-            problems.append(Problem(f"weights: {_WEIGHTS}"))
-        refuse(problems)
+        if named == ["application"] and self.weights is None:
+            refuse([Problem(f"weights: {_WEIGHTS}")])
         return self
 
 
