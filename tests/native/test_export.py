@@ -367,7 +367,7 @@ def test_they_are_served_together(exports: Exports, tmp_path: Path) -> None:
     names = ["two", "tripler", "labelled", "sentences", "anysize"]
     stack = Stack(exports.folder / "models")
     try:
-        up = stack.up(*(exports.folder / f"{name}.yaml" for name in names))
+        up = stack.up(*(exports.folder / f"{name}.yaml" for name in names), options=("--verbose",))
         assert up.stdout.count("golden samples singly") == 2 * len(names)
         assert up.stdout.count("golden samples, free dimensions at max") == 2 * 2
         assert "FAIL" not in up.stdout
