@@ -9,6 +9,7 @@ import subprocess
 from typing import Any, Dict, List, Optional, Tuple
 
 from builder import progress
+from builder.errors import EngineError
 
 _FIELDS = ["name", "driver_version", "memory.total", "compute_cap"]
 
@@ -18,6 +19,9 @@ def detect() -> Optional[Dict[str, Any]]:
 
     The compute capability is None where the driver is too old to tell it; that is said.
     None where there is no nvidia-smi or it finds no GPU: on some Jetsons TensorRT works without it.
+
+    Raises:
+        EngineError: CUDA_VISIBLE_DEVICES (GPU_ID) names a GPU that is not among those that nvidia-smi finds.
     """
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
     gpu, part = _parent(first) if first.startswith("MIG-") else (first, "")
@@ -26,6 +30,14 @@ def detect() -> Optional[Dict[str, Any]]:
     if found is None:
         # A driver that does not know a field answers nothing at all.
         found = parse(_ask([f"--query-gpu={','.join(_FIELDS[:-1])}", "--format=csv", *which]))
+    if found is None and first:
+        there = [line.strip() for line in _ask(["-L"]).splitlines() if line.strip()]
+        if there:
+            raise EngineError(
+                f"GPU_ID is {first}: nvidia-smi finds no such GPU",
+                expected="one of: " + "; ".join(there),
+                remedy="set GPU_ID to a number or a UUID of nvidia-smi -L",
+            )
     if found is not None and part:
         # As CUDA, and so trtexec, names it; the memory is the whole GPU's.
         found.update(name=f"{found['name']} {part}", memory_mib=None)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from builder.engine import gpu
+from builder.errors import EngineError
 
 HEAD = "name, compute_cap, driver_version, memory.total [MiB]\n"
 
@@ -93,6 +94,17 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
     return put
 
 
+def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(
+    smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi(MIG)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    with pytest.raises(EngineError) as error:
+        gpu.detect()
+    assert error.value.found == "GPU_ID is 7: nvidia-smi finds no such GPU"
+    assert "GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-a1)" in error.value.expected
+
+
 def test_a_driver_that_does_not_tell_the_capability_is_told_of(
     smi: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,9 +127,3 @@ def test_a_part_of_a_gpu_is_named_as_cuda_names_it(
     assert found is not None
     assert (found["name"], found["compute_capability"]) == ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "8.0")
     assert found["memory_mib"] is None
-
-
-def test_a_gpu_that_is_not_there_is_none(smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    smi(MIG)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    assert gpu.detect() is None

@@ -94,7 +94,6 @@ REFUSED = [
     ("inputs.0.dtype", "INT64", "'INT64'", "say INT32"),
     ("inputs.0.tensor", "input_1", "'input_1'", "no `tensor` with an ONNX source"),
     ("outputs.0.tensor", "out", "'out'", "no `tensor` with an ONNX source"),
-    ("inputs.0.preprocessing", {"mode": "unit", "where": "graph"}, "'graph'", "exported already"),
     ("source.signature", "serve", "'serve'", "only sha256 and golden"),
     ("description", None, "nothing", "a string"),
     ("precision", "int8", "'int8'", "fp16, fp32"),
@@ -179,8 +178,21 @@ def test_five_mistakes_are_told_in_one_run_each_with_its_place(document: Documen
         assert m["expected"]
 
 
+def test_preprocessing_in_an_exported_graph_is_a_statement_that_golden_samples_prove(
+    document: Document, write: Any
+) -> None:
+    put(document, "inputs.0.preprocessing", {"mode": "unit", "where": "graph"})
+    assert loader.load(write(document)).inputs[0].preprocess_where == "graph"
+    del document["source"]["golden"]
+    with pytest.raises(SpecError) as error:
+        loader.load(write(document))
+    assert "found 'graph'" in str(error.value)
+    assert "nothing is added to a graph that is exported already" in str(error.value)
+
+
 def test_mistakes_between_values_are_told_together_too(document: Document, write: Any) -> None:
     """Those that need two values to see, in tensors whose single values are all right."""
+    del document["source"]["golden"]
     put(document, "inputs.0.tensor", "other")
     put(document, "inputs.0.preprocessing", {"mode": "unit", "where": "graph"})
     put(document, "outputs.0.tensor", "other")
