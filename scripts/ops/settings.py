@@ -57,6 +57,7 @@ class Settings:
     metrics_port: int
     bind_address: str
     poll_secs: int
+    native_poll_secs: int  # the same without Docker
     exit_timeout_secs: int
     load_secs: int
     models_dir: Path
@@ -129,12 +130,14 @@ def load(environ: Mapping[str, str] = os.environ, file: Path = ROOT / ".env") ->
         raise OpsError(
             f"HTTP_PORT, GRPC_PORT and METRICS_PORT are {sorted(ports.values())}: they must differ"
         )
+    native_poll = "POLL_SECS" if environ.get("POLL_SECS") else "NATIVE_POLL_SECS"
     return Settings(
         http_port=ports["HTTP_PORT"],
         grpc_port=ports["GRPC_PORT"],
         metrics_port=ports["METRICS_PORT"],
         bind_address=_text(values, "BIND_ADDRESS"),
         poll_secs=_whole(values, "POLL_SECS", 1, 86400),
+        native_poll_secs=_whole(values, native_poll, 1, 86400),
         exit_timeout_secs=_whole(values, "EXIT_TIMEOUT_SECS", 0, 3600),
         load_secs=_whole(values, "LOAD_SECS", 1, 3600),
         models_dir=(ROOT / _text(values, "MODELS_DIR")).resolve(),

@@ -63,6 +63,12 @@ def test_two_equal_ports_are_refused(knobs: Load) -> None:
         knobs(GRPC_PORT="8000")
 
 
+def test_without_docker_the_poll_is_short_unless_the_environment_says_otherwise(knobs: Load) -> None:
+    assert (knobs().poll_secs, knobs().native_poll_secs) == (30, 2)
+    assert knobs(POLL_SECS="9").native_poll_secs == 9
+    assert knobs(NATIVE_POLL_SECS="5").native_poll_secs == 5
+
+
 def test_polling_every_0_seconds_is_refused(knobs: Load) -> None:
     with pytest.raises(OpsError, match="POLL_SECS"):
         knobs(POLL_SECS="0")
@@ -101,7 +107,7 @@ def test_a_client_here_asks_an_address_that_answers(knobs: Load, address: str, h
 
 def test_children_get_every_knob_that_was_settled(knobs: Load, tmp_path: Path) -> None:
     env = knobs(HTTP_PORT="9000", MODELS_DIR=str(tmp_path)).environment()
-    assert (env["HTTP_PORT"], env["POLL_SECS"]) == ("9000", "2")
+    assert (env["HTTP_PORT"], env["POLL_SECS"]) == ("9000", "30")
     assert env["MODEL_REPOSITORY"] == str(tmp_path / "repository")
 
 

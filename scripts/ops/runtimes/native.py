@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ContextManager, Dict, List, Optional, Tuple
 
@@ -36,7 +37,7 @@ class Native:
     name = "native"
 
     def __init__(self, settings: Settings, device: str, *, setup: bool) -> None:
-        self._settings = settings
+        self._settings = replace(settings, poll_secs=settings.native_poll_secs)
         self.device = device
         self._setup = setup
         self.process = ServerProcess(settings.run_dir)
