@@ -108,7 +108,7 @@ def test_the_running_server_is_found_where_it_is_and_waited_for_as_it_polls(
     server: Callable[[str], Settings],
 ) -> None:
     """Its ports came from the environment of whoever started it."""
-    settings = dataclasses.replace(server("sleep 60"), poll_secs=77)
+    settings = dataclasses.replace(server("sleep 60"), poll_secs=77, native_poll_secs=77)
     native = Native(settings, "gpu", setup=False)
     native._start()
     try:

@@ -27,7 +27,7 @@ def knobs(tmp_path: Path) -> Load:
 def test_the_committed_defaults(knobs: Load) -> None:
     s = knobs()
     assert s.ports == {"HTTP_PORT": 8000, "GRPC_PORT": 8001, "METRICS_PORT": 8002}
-    assert (s.poll_secs, s.models_dir, s.models) == (2, ROOT / "models", "tensorrt_fp16_model")
+    assert (s.poll_secs, s.models_dir, s.models) == (30, ROOT / "models", "tensorrt_fp16_model")
     assert s.bind_address == "127.0.0.1"
 
 
