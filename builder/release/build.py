@@ -295,7 +295,9 @@ def _make(job: Job, export: Export, release: Path, work: Path, version: int, beg
         verified = parity.verify(spec, engine, file, inputs, outputs, work)
         answers = {**verified.answers, **_verify_free_dimensions(job, export, file, work, verified.figures)}
     with progress.step(f"{spec.name}: what the golden samples would notice"):
-        proof = power.measure(spec, engine, file, inputs, outputs, verified, work)
+        proof = power.measure(
+            spec, engine, file, inputs, outputs, verified, work, untrained=export.weights["untrained"]
+        )
     _tell(spec, proof)
     verified.figures["reference"] = export.reference
     seconds["verify"] = time.monotonic() - verifying

@@ -166,6 +166,16 @@ def test_samples_with_one_answer_are_refused_and_the_remedy_is_named(tmp_path: P
     assert Store(tmp_path / "v").versions("scale") == []
 
 
+def test_an_untrained_network_that_answers_all_alike_is_named_not_refused(tmp_path: Path) -> None:
+    """No samples can change it: a rehearsal goes on and says what its proof is worth."""
+    file = write_scale(tmp_path, factor=0, offset=0.001, weights="untrained")
+    manifest = build_release(file, tmp_path / "v")
+    assert {"rows of the batch rotated", "input zeroed"} <= set(passed(manifest))
+    assert "scores zeroed" not in passed(manifest)
+    with pytest.raises(SourceError, match="prove too little"):
+        build_release(write_scale(tmp_path / "trained", factor=0, offset=0.001), tmp_path / "v")
+
+
 def test_the_remedy_for_a_model_to_export_is_a_samples_file(make_spec: MakeSpec) -> None:
     from builder.release import power
 
