@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,15 @@ def test_the_health_check_of_an_empty_volume_says_what_to_do(tmp_path: Path) -> 
     done = health(tmp_path)
     assert done.returncode == 1
     assert "nothing is published" in done.stdout
+
+
+def test_no_python_source_is_passed_on_a_command_line() -> None:
+    folders = ("builder", "client", "models_volume", "scripts", "triton")
+    source = re.compile(r"""["']-c["'],\s*(?!\s|["']%)""")
+    found = [
+        str(path.relative_to(ROOT))
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        if source.search(path.read_text("utf-8"))
+    ]
+    assert found == []

@@ -23,6 +23,7 @@ from ops.settings import ROOT, Settings
 
 # The package of each part that runs as `python -m`.
 MODULES = {"builder": "builder", "client": "triton_stack_client"}
+_IMPORTABLE = ROOT / "scripts" / "ops" / "checks" / "importable.py"
 _LOAD_SECS = 180  # for a server to start, load and warm up its models
 
 
@@ -94,16 +95,8 @@ class Native:
             "tritonclient.http",
         ]
         wanted += ["onnxruntime"] if self.device == "cpu" else []
-        code = (
-            "import importlib, sys\n"
-            "for name in sys.argv[1:]:\n"
-            "    try: importlib.import_module(name)\n"
-            "    except Exception as e:\n"
-            "        cause = e.__cause__ or e.__context__ or e\n"
-            "        print(name if name in str(cause) else f'{name} ({cause})')\n"
-        )
         done = subprocess.run(
-            [sys.executable, "-c", code, *wanted], capture_output=True, text=True, check=False
+            [sys.executable, str(_IMPORTABLE), *wanted], capture_output=True, text=True, check=False
         )
         return done.stdout.splitlines() + ([done.stderr.strip()[-200:]] if done.returncode else [])
 
