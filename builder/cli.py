@@ -10,17 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-import yaml
-
-from builder import engine as engines
 from builder import hashing, progress
 from builder.errors import BuilderError, ReleaseError, SpecError
-from builder.release import build, exports, sources
 from builder.release.lifecycle import ModelReleases
 from builder.release.store import Store
-from builder.spec import loader as specs
-from builder.spec import yaml_file
 from models_volume import layout
+
+# What only a build needs (ONNX, the spec's checks) is imported there: a command of the way back is quick so.
 
 _ENGINES = ("tensorrt", "onnxruntime")
 
@@ -155,6 +151,8 @@ def _volume(parser: argparse.ArgumentParser) -> None:
 
 
 def _build(args: argparse.Namespace) -> List[Dict[str, Any]]:
+    from builder.release import build
+
     store, files = Store(args.models_dir), _checked(args)
     if args.dry_run:
         rows = [build.plan(file, store, args.engine, allow_untrained=args.allow_untrained) for file in files]
@@ -165,6 +163,8 @@ def _build(args: argparse.Namespace) -> List[Dict[str, Any]]:
 
 
 def _deploy(args: argparse.Namespace) -> List[Dict[str, Any]]:
+    from builder.release import build
+
     store, files = Store(args.models_dir), _checked(args)
     return [build.deploy(file, store, args.engine, **_how(args)) for file in files]
 
@@ -175,6 +175,8 @@ def _how(args: argparse.Namespace) -> Dict[str, bool]:
 
 def _checked(args: argparse.Namespace) -> List[Path]:
     """The spec files: the third model's spec is refused before the first one's build."""
+    from builder.spec import loader as specs
+
     files = [specs.find(m) for m in args.models]
     for file in files:
         specs.load(file)
@@ -203,7 +205,11 @@ def _rollback(args: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _make_live(args: argparse.Namespace, releases: ModelReleases, version: int) -> Dict[str, Any]:
-    identity = engines.create(args.engine).identity() if args.engine else None
+    identity = None
+    if args.engine:
+        from builder import engine as engines
+
+        identity = engines.create(args.engine).identity()
     needed = args.command != "rollback"  # which works where nothing can be written
     with releases.store.lock(f"{args.command} of {args.model}", needed=needed):
         previous = releases.activate(
@@ -281,6 +287,12 @@ def _about(row: Dict[str, Any]) -> str:
 
 def _export(args: argparse.Namespace) -> Dict[str, Any]:
     """The other end of ``source: {onnx: ...}``: everything a machine without TensorFlow needs."""
+    import yaml
+
+    from builder.release import exports, sources
+    from builder.spec import loader as specs
+    from builder.spec import yaml_file
+
     file = specs.find(args.model)
     spec = specs.load(file)
     written = args.output / f"{spec.name}.yaml"

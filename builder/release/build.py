@@ -18,7 +18,8 @@ from builder.export import golden, onnx_model
 from builder.release import exports, manifest, parity, power, sources, space
 from builder.release.exports import Export
 from builder.release.lifecycle import ModelReleases
-from builder.release.model_config import config_pbtxt, labels_name
+from builder.release.manifest import labels_name
+from builder.release.model_config import config_pbtxt
 from builder.release.store import Store, now
 from builder.spec import loader as specs
 from builder.spec.model import Spec

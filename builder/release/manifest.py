@@ -12,10 +12,10 @@ from importlib import metadata
 from typing import Any, Dict, List, Optional, Sequence
 
 from builder import hashing
-from builder.release.model_config import labels_name
 from builder.spec.model import Input, Spec
 from models_volume.manifest import SCHEMA
 
+LABELS = "labels.txt"
 # Raise it when the exporter writes another ONNX file or other golden samples for the same spec: releases and
 # exports made before are then made anew. A comment, or a fix that changes no result, leaves it.
 EXPORTER = 1
@@ -81,6 +81,12 @@ def fingerprint(
         "gpu": {key: gpu.get(key) for key in ("name", "compute_capability")},
     }
     return hashing.of_json(made_of)
+
+
+def labels_name(spec: Spec, output: str) -> str:
+    """The labels' file name: ``labels.txt``, or one for each output where several have labels."""
+    several = sum(o.labels is not None for o in spec.outputs) > 1
+    return f"{output.replace('/', '_')}.{LABELS}" if several else LABELS
 
 
 def contract(spec: Spec) -> Dict[str, Any]:

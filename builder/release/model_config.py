@@ -9,9 +9,8 @@ from google.protobuf import text_format
 
 from builder.engine import Engine
 from builder.errors import BuilderError
+from builder.release.manifest import labels_name
 from builder.spec.model import Spec
-
-LABELS = "labels.txt"
 
 
 def config_pbtxt(spec: Spec, engine: Engine, weights: Dict[str, Any], version: int) -> str:
@@ -75,12 +74,6 @@ def _warm_up(pb: Any, config: Any, spec: Spec) -> None:
             entry.data_type = _type(pb, tensor.dtype.name)
             entry.dims.extend(tensor.shape(point))
             entry.zero_data = True
-
-
-def labels_name(spec: Spec, output: str) -> str:
-    """The labels' file name: ``labels.txt``, or one for each output where several have labels."""
-    several = sum(o.labels is not None for o in spec.outputs) > 1
-    return f"{output.replace('/', '_')}.{LABELS}" if several else LABELS
 
 
 def _type(pb: Any, name: str) -> int:

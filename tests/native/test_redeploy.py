@@ -286,7 +286,7 @@ def test_wrong_answers_on_the_server_only_are_caught_by_the_golden_samples(
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (SLEEPS.format(seconds=18), "was not ready within 14 s"),
+        (SLEEPS.format(seconds=22), "was not ready within 14 s"),
         (DIES_AT_LOAD, "Triton did not load version 2"),
         (DIES_ON_A_REQUEST, "Failed to process the request|is not healthy"),
     ],
@@ -306,7 +306,7 @@ def test_a_model_that_misbehaves_goes_back_and_the_server_lives(
         load.assert_clean(at_least=200)
     assert stack.status()["server"]["pid"] == pid
     if "sleep" in code:
-        time.sleep(6)  # Triton polls nothing while a model loads
+        time.sleep(8)  # Triton polls nothing while a model loads
     done = redeploy(stack, write_scale(tmp_path / "3", factor=4))
     assert (done.returncode, live(stack)) == (0, 3), done.stderr
 
