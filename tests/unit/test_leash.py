@@ -14,10 +14,11 @@ from ops.runtimes import driver
 from support.stack import ROOT
 
 HELD = "from builder import leash; leash.hold(); print('up', flush=True); import time; time.sleep(30)"
+# A shell's background job, as a test run may be, inherits a SIGINT that is ignored.
 DRIVER = """
-import subprocess, sys
+import os, signal, subprocess, sys
 from ops.runtimes import driver
-import os
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with driver.leash() as stdin:
     subprocess.run([sys.executable, "-c", sys.argv[1]], stdin=stdin, env={**os.environ, **driver.LEASH})
 """
