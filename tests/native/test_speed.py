@@ -142,7 +142,7 @@ def test_a_single_request_takes_little_longer_than_onnxruntime_alone(
     of five runs, because what others do on this machine is not Triton's.
 
     What a request costs is a time, not a share of the model's. It was 0.8 to 1.9 ms on the AMD EPYC that the
-    share was set on (33 ms for the model), and is 1.4 to 2.4 ms on an Intel Xeon that runs the model in 27 ms.
+    share was set on (33 ms for the model), and is 1.4 to 2.4 ms on an Intel Xeon that takes 27 ms for it.
     """
     urls = {"grpc": f"grpc://127.0.0.1:{served.grpc}", "http": f"http://127.0.0.1:{served.http}"}
     best = dict.fromkeys(urls, float("inf"))  # of what is allowed; 1 is the bar
