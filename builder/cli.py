@@ -220,7 +220,7 @@ def _make_live(args: argparse.Namespace, releases: ModelReleases, version: int) 
             engine=identity,
         )
         pending = releases.pending() is not None
-    print(f"{args.model}: release {version} is live{', to be proven' if pending else ''}", file=sys.stderr)
+    progress.say(f"{args.model}: release {version} is live{', to be proven' if pending else ''}")
     return {"model": args.model, "version": version, "previous": previous, "pending": pending}
 
 
