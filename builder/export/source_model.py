@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from builder.errors import SourceError
-from builder.spec.model import Input, Output, Source, Spec, Weights
+from builder.export import known_models
+from builder.spec.model import Input, Output, Source, Spec
 
 SAVE_ANEW = (
     "where its code is: model.export(FOLDER), then saved_model: FOLDER in place of keras: FILE, which holds "
@@ -48,8 +49,9 @@ def load(tf: Any, spec: Spec, *, allow_untrained: bool) -> Tuple[SourceModel, Di
             that they cannot read is for ``failures`` to put into words.
     """
     source = spec.source
-    if source.kind == "application":
-        return _application(tf, spec, allow_untrained=allow_untrained)
+    if source.kind in ("application", "architecture"):
+        model, weights = known_models.build(tf, spec, allow_untrained=allow_untrained)
+        return _from_keras(tf, model), weights
     if source.kind == "keras":
         assert source.path is not None
         return _from_keras(tf, _read_keras(tf, source.path)), _in_file(source)
@@ -82,56 +84,6 @@ def keras_version(path: Path) -> str:
 
 def _in_file(source: Source) -> Dict[str, Any]:
     return {"kind": "file", "untrained": False, "description": f"as saved in {source.name}"}
-
-
-def _application(tf: Any, spec: Spec, *, allow_untrained: bool) -> Tuple[SourceModel, Dict[str, Any]]:
-    name, weights = spec.source.name, spec.source.weights
-    assert weights is not None  # the spec's loader saw to it
-    build = getattr(tf.keras.applications, name, None)
-    if not callable(build):
-        known = [n for n in dir(tf.keras.applications) if n[0].isupper()]
-        raise SourceError(f'keras.applications has no "{name}"', expected=", ".join(known))
-    if len(spec.inputs) != 1 or len(spec.outputs) != 1:
-        raise SourceError(f"{name} has one input and one output", expected="one of each in the spec")
-    shape = tuple(None if d == -1 else d for d in spec.inputs[0].dims)
-    size = {"input_shape": shape, "classes": spec.outputs[0].dims[-1]}
-    if weights.kind == "imagenet":
-        try:
-            model = build(weights="imagenet", **size)
-        except Exception as e:
-            # Keras says "URL fetch failure on ..." as a plain Exception.
-            if "URL fetch failure" not in str(e):
-                raise
-            if not allow_untrained:
-                raise SourceError(
-                    f"{name}: the ImageNet weights cannot be downloaded",
-                    expected="a network, or Keras's cache (~/.keras/models) from a machine that has one",
-                    details=str(e)[:2000],
-                    remedy="copy that folder here, or name a weights file in the spec "
-                    "(weights: {file: PATH, sha256: HASH}), or say so if untrained weights will do "
-                    "(weights: {untrained: {seed: 0}})",
-                ) from e
-            return _untrained(tf, build, size, weights, "the ImageNet weights could not be downloaded")
-        return _from_keras(tf, model), {
-            "kind": "imagenet", "untrained": False, "description": "ImageNet, from Keras",
-        }  # fmt: skip
-    if weights.kind == "untrained":
-        return _untrained(tf, build, size, weights, "the spec asks for them")
-    model = build(weights=str(weights.path), **size)
-    description = f"from {weights.path.name if weights.path else ''} (sha256 {weights.sha256})"
-    return _from_keras(tf, model), {"kind": "file", "untrained": False, "description": description}
-
-
-def _untrained(
-    tf: Any, build: Any, size: Dict[str, Any], weights: Weights, why: str
-) -> Tuple[SourceModel, Dict[str, Any]]:
-    tf.keras.utils.set_random_seed(weights.seed)
-    model = build(weights=None, **size)
-    return _from_keras(tf, model), {
-        "kind": "untrained",
-        "untrained": True,
-        "description": f"UNTRAINED, seed {weights.seed}: {why}",
-    }
 
 
 def _from_keras(tf: Any, model: Any) -> SourceModel:
