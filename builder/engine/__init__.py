@@ -17,11 +17,18 @@ LOG = "build.log"
 
 @dataclass(frozen=True)
 class Built:
-    """What a build left behind: the command (empty for none), seconds, and what its log told."""
+    """What a build left behind: the command (empty for none), seconds, and what its log told.
+
+    Attributes:
+        cached: whether it was built before, and taken from the cache.
+        gpu_busy_percent: how busy the GPU was for others when it was built; None where nobody can tell.
+    """
 
     argv: List[str]
     seconds: float
     identity: Dict[str, Any]
+    cached: bool = False
+    gpu_busy_percent: Optional[int] = None
 
 
 class Engine:
@@ -61,12 +68,16 @@ class Engine:
         raise NotImplementedError
 
 
-def create(name: str) -> Engine:
-    """The engine called ``name``; raises EngineError where it cannot be used."""
+def create(name: str, *, timing_caches: Optional[Path] = None) -> Engine:
+    """The engine called ``name``; raises EngineError where it cannot be used.
+
+    ``timing_caches`` is a folder that may be deleted at any time, where TensorRT's timings are kept from one
+    build to the next; None keeps none.
+    """
     if name == "tensorrt":
         from builder.engine.tensorrt import TensorRT  # each engine needs only its own imports
 
-        return TensorRT.find()
+        return TensorRT.find(timing_caches)
     if name == "onnxruntime":
         from builder.engine.onnxruntime import OnnxRuntime
 

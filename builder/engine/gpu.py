@@ -49,6 +49,16 @@ def detect() -> Optional[Dict[str, Any]]:
     return found
 
 
+def busy_percent() -> Optional[int]:
+    """How much of the last moment something ran on the GPU, 0 to 100, by nvidia-smi (whose moment is a sixth
+    of a second to a second); None where nobody can tell: no GPU, or a part of one (MIG)."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    which = [f"--id={first}"] if first else []
+    answer = _ask(["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", *which]).strip()
+    number = answer.splitlines()[0].strip() if answer else ""
+    return int(number) if number.isdigit() else None
+
+
 def parse(text: str) -> Optional[Dict[str, Any]]:
     """The first GPU of ``nvidia-smi --query-gpu=... --format=csv``, or None."""
     rows: List[List[str]] = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if row]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import signal
@@ -19,14 +20,20 @@ _WITH_PARENT = Path(__file__).with_name("with_parent.py")
 _HEARTBEAT = 10.0  # seconds of silence after which one says that it still runs
 
 
-def run(argv: List[str], *, cwd: Path, log: Path, show: Callable[[str], bool]) -> int:
+def run(
+    argv: List[str], *, cwd: Path, log: Path, show: Callable[[str], bool], limit: float = math.inf
+) -> int:
     """Run ``argv`` in ``cwd``, append its output to ``log``, print the lines for which ``show`` is true.
 
     Returns the exit code. The child outlives neither an exception here nor this process's own end, be it
     SIGKILL: it would go on for minutes, holding the GPU, for nobody.
 
+    Args:
+        limit: seconds after which it is killed.
+
     Raises:
         EngineError: the program cannot be started.
+        TimeoutError: it does not end in time.
     """
     began = time.monotonic()
     with log.open("ab") as sink:
@@ -37,7 +44,10 @@ def run(argv: List[str], *, cwd: Path, log: Path, show: Callable[[str], bool]) -
                 selector.register(child.stdout, selectors.EVENT_READ)
                 pending = b""
                 while True:
-                    if not selector.select(_HEARTBEAT):
+                    left = began + limit - time.monotonic()
+                    if left <= 0:
+                        raise TimeoutError
+                    if not selector.select(min(_HEARTBEAT, left)):
                         progress.detail(f"  still running, {time.monotonic() - began:.0f} s")
                         continue
                     chunk = os.read(child.stdout.fileno(), 65536)

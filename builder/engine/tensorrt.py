@@ -8,17 +8,19 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from builder.engine import LOG, Arrays, Built, Engine, gpu, logged_process, trtexec
-from builder.errors import EngineError
+from builder.engine import LOG, Arrays, Built, Engine, gpu, logged_process, timing_cache, trtexec
+from builder.errors import CrashError, EngineError
 from builder.export import onnx_model
 from builder.spec.model import Spec
 
 # Where NVIDIA's packages and images put it, for the shells that do not have it on PATH.
 _PLACES = ("/opt/tensorrt/bin/trtexec", "/usr/src/tensorrt/bin/trtexec")
+
+_LIMIT = 3600  # seconds, where nobody sets BUILD_SECS
 
 _Show = Callable[[str], bool]
 
@@ -29,15 +31,16 @@ class TensorRT(Engine):
     name = "tensorrt"
     filename = "model.plan"
 
-    def __init__(self, binary: str, known: trtexec.Trtexec) -> None:
+    def __init__(self, binary: str, known: trtexec.Trtexec, timing_caches: Optional[Path] = None) -> None:
         self._binary = binary
         self._known = known
+        self._timing_caches = timing_caches
         self._formats: List[str] = []  # of the last build
         # TensorRT 8.5 and 8.6 parse up to op set 17 (their release notes); later ones say so themselves.
         self.max_opset: Optional[int] = 17 if known.version.startswith("8.") else None
 
     @classmethod
-    def find(cls) -> TensorRT:
+    def find(cls, timing_caches: Optional[Path] = None) -> TensorRT:
         """The trtexec named by $TRTEXEC, on PATH, or where NVIDIA puts it; raises EngineError without one."""
         wanted = os.environ.get("TRTEXEC") or "trtexec"
         found = shutil.which(wanted) or next((p for p in _PLACES if os.access(p, os.X_OK)), None)
@@ -59,7 +62,7 @@ class TensorRT(Engine):
             )
         except (OSError, subprocess.TimeoutExpired) as e:
             raise EngineError(f"{binary} --help did not answer: {e}") from e
-        return cls(binary, trtexec.parse_help(done.stdout))
+        return cls(binary, trtexec.parse_help(done.stdout), timing_caches)
 
     def identity(self) -> Dict[str, Any]:
         """Name, TensorRT's version and the GPU: a plan loads only where both are the same."""
@@ -80,11 +83,22 @@ class TensorRT(Engine):
         began = time.monotonic()
         plan = work / self.filename
         order = onnx_model.order(onnx)
-        argv = trtexec.build_argv(
-            self._binary, spec, self._known, order, onnx=_relative(onnx, work), engine=plan.name
-        )
-        self._formats = trtexec.io_formats(spec, order)
-        text = self._run(argv, work, work / LOG, "the engine was not built", show=_Options().news)
+        self._formats = trtexec.io_formats(spec, order) if self._known.typed_formats else []
+        timings = timing_cache.TimingCache(self._timing_caches, self.identity(), work)
+
+        def run(cache: str) -> Tuple[List[str], str]:
+            argv = trtexec.build_argv(
+                self._binary,
+                spec,
+                self._known,
+                order,
+                onnx=_relative(onnx, work),
+                engine=plan.name,
+                timing_cache=cache,
+            )
+            return argv, self._run(argv, work, work / LOG, "the engine was not built", show=_Options().news)
+
+        argv, text = timings.around(run)
         if not plan.is_file() or plan.stat().st_size == 0:
             raise EngineError("trtexec reported success and wrote no engine", remedy=_reproduce(work, argv))
         plan.replace(engine)
@@ -136,12 +150,22 @@ class TensorRT(Engine):
 
     def _run(self, argv: List[str], folder: Path, log: Path, failure: str, *, show: _Show) -> str:
         start = log.stat().st_size if log.exists() else 0
-        code = logged_process.run(argv, cwd=folder, log=log, show=show)
+        limit = float(os.environ.get("BUILD_SECS") or _LIMIT)
+        try:
+            code = logged_process.run(argv, cwd=folder, log=log, show=show, limit=limit)
+        except TimeoutError as e:
+            raise EngineError(
+                f"trtexec did not end within {limit:.0f} s, and was stopped",
+                expected="an engine in that time (BUILD_SECS)",
+                details=f"its output is in {log}",
+                remedy=f"a larger BUILD_SECS; {_reproduce(folder, argv)}",
+            ) from e
         with log.open("rb") as f:
             f.seek(start)
             text = f.read().decode("utf-8", "replace")
         if not trtexec.passed(text, code):
-            raise EngineError(
+            kind = CrashError if code < 0 else EngineError
+            raise kind(
                 f"{failure} (trtexec exit code {code})",
                 details=trtexec.errors(text),
                 remedy=_reproduce(folder, argv),

@@ -1,7 +1,8 @@
 """trtexec's language: its command lines as pure functions, and its answers parsed.
 
-Written against the outputs of trtexec 8.5.1 in tests/samples. What changed in later versions
-(``--skipInference`` for ``--buildOnly``, ``--fp16`` gone in 11) is asked of the binary's own help.
+Written against the outputs of trtexec 8.5.1 in tests/samples. What changed in later versions is asked of the
+binary's own help: ``--skipInference`` for ``--buildOnly``; in 11 no ``--fp16``, no cuBLAS, and formats of
+inputs and outputs without a type (read in NVIDIA's source, see docs/ngc-tags.md).
 """
 
 from __future__ import annotations
@@ -26,10 +27,20 @@ _INF = re.compile(r"(?<=[\s,\[-])inf(?=[\s,\]])")
 
 @dataclass(frozen=True)
 class Trtexec:
-    """A trtexec binary as its ``--help`` describes it: TensorRT's version and the options it knows."""
+    """A trtexec binary as its ``--help`` describes it.
+
+    Attributes:
+        version: TensorRT's.
+        options: those it knows.
+        cublas: whether ``--tacticSources`` takes cuBLAS and cuDNN; 11 refuses the words.
+        typed_formats: whether ``--inputIOFormats`` takes types ("fp16:chw"); since 11 the ONNX file alone
+            says them.
+    """
 
     version: str
     options: FrozenSet[str]
+    cublas: bool = True
+    typed_formats: bool = True
 
 
 def parse_help(text: str) -> Trtexec:
@@ -38,7 +49,12 @@ def parse_help(text: str) -> Trtexec:
     options = frozenset(_OPTION.findall(text))
     if version is None or "--saveEngine" not in options:
         raise EngineError("`trtexec --help` did not answer as trtexec does", details=text[-1000:])
-    return Trtexec(_dotted(version.group(1)), options)
+    return Trtexec(
+        _dotted(version.group(1)),
+        options,
+        cublas="CUBLAS" in text,
+        typed_formats="Memory layout of each of the input tensors" not in text,
+    )
 
 
 def _dotted(digits: str) -> str:
@@ -50,9 +66,18 @@ def _dotted(digits: str) -> str:
 
 
 def build_argv(
-    binary: str, spec: Spec, known: Trtexec, order: TensorOrder, *, onnx: str, engine: str
+    binary: str,
+    spec: Spec,
+    known: Trtexec,
+    order: TensorOrder,
+    *,
+    onnx: str,
+    engine: str,
+    timing_cache: str = "",
 ) -> List[str]:
     """The command that builds ``engine`` from ``onnx``: a pure function of spec, binary and graph order.
+
+    ``timing_cache`` is a file that trtexec reads, where it is there, and writes; empty for none.
 
     Raises:
         EngineError: this trtexec cannot do what the spec asks.
@@ -63,21 +88,30 @@ def build_argv(
     for point, size in (("min", spec.batch.min), ("opt", spec.batch.opt), ("max", spec.batch.max)):
         shapes = {i.name: (size, *i.shape(point)) for i in spec.inputs}
         argv.append(f"--{point}Shapes={_shapes(shapes)}")
-    if spec.precision == "fp16":
-        if "--fp16" not in known.options:
-            raise EngineError(
-                f"this trtexec (TensorRT {known.version}) has no --fp16",
-                expected="TensorRT before 11, or precision: fp32 with an ONNX model that is FP16 itself",
-            )
-        argv.append("--fp16")
+    argv += _precision(spec, known)
     argv += _stop_after_build(known)
-    argv += io_formats(spec, order)
+    argv += io_formats(spec, order) if known.typed_formats else []
     mine = [a.split("=")[0] for a in spec.trtexec_args]
-    if "--tacticSources" in known.options and "--tacticSources" not in mine:
+    if timing_cache and "--timingCacheFile" in known.options and "--timingCacheFile" not in mine:
+        argv.append(f"--timingCacheFile={timing_cache}")
+    if "--tacticSources" in known.options and known.cublas and "--tacticSources" not in mine:
         # TensorRT's own kernels only: the engine then needs no cuDNN or cuBLAS where it is served, and
         # takes less GPU memory. TensorRT made this its default after 8.5. Override in trtexec_args.
         argv.append("--tacticSources=-CUBLAS,-CUBLAS_LT,-CUDNN")
     return [*argv, *spec.trtexec_args]
+
+
+def _precision(spec: Spec, known: Trtexec) -> List[str]:
+    """What TensorRT may compute in. INT8 is where the graph has Q/DQ, so no calibration cache is given."""
+    wanted = {"fp16": ["--fp16"], "int8": ["--int8"], "int8_fp16": ["--fp16", "--int8"]}
+    argv = wanted.get(spec.precision, [])
+    for option in argv:
+        if option not in known.options:
+            raise EngineError(
+                f"this trtexec (TensorRT {known.version}) has no {option}: its types are the ONNX model's",
+                expected="TensorRT before 11, or precision: fp32 with an ONNX model that is FP16 itself",
+            )
+    return argv
 
 
 def run_argv(

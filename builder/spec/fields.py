@@ -136,9 +136,10 @@ class Choice(Value):
 
 
 class Flag(Value):
-    """True or false."""
+    """True or false; ``words`` where a mapping may stand in its place."""
 
-    words = "true or false"
+    def __init__(self, words: str = "true or false") -> None:
+        self.words = words
 
     def _schema(self) -> CoreSchema:
         return core_schema.bool_schema(strict=True)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from builder.errors import Mistake, SpecError
-from builder.spec import document, model, yaml_file
+from builder.spec import document, model, quantization, serving, yaml_file
 from builder.spec.fields import REFUSED, Context, Part, Problem
 from models_volume.preprocessing import MODES
 
@@ -110,27 +110,42 @@ def _spec(file: Path, read: document.Document) -> model.Spec:
         source=_source(read.source),
         inputs=tuple(_input(i) for i in read.inputs),
         outputs=tuple(model.Output(o.name, o.dtype, tuple(o.dims), o.tensor, o.labels) for o in read.outputs),
-        batch=model.Batch(read.batch.min, read.batch.opt or min(8, read.batch.max), read.batch.max),
+        batch=model.Batch(read.batch.min, read.batch.opt or min(32, read.batch.max), read.batch.max),
         precision=read.precision,
         opset=read.opset,
         trtexec_args=tuple(read.trtexec_args),
-        serving=_serving(read.serving),
+        serving=_serving(read.serving, read.batch.max),
         parity=model.Parity(read.parity.samples, read.parity.seed, read.parity.top1, read.parity.max_abs),
+        evaluation=_evaluation(read.evaluation),
+        quantization=quantization.checked(read.calibration, read.int8),
     )
 
 
+def _evaluation(read: document.Evaluation | None) -> model.Evaluation | None:
+    if read is None:
+        return None
+    kind = "folder" if read.folder is not None else "npz"
+    path: Path = getattr(read, kind)
+    return model.Evaluation(kind, path, read.metric, read.min, read.max_drop, read.samples)
+
+
 def _source(read: document.Source) -> model.Source:
-    if read.kind == "application":
-        return model.Source(read.kind, read.application, weights=_weights(read.weights))
+    if read.kind in ("application", "architecture"):
+        name: str = getattr(read, read.kind)
+        return model.Source(read.kind, name, weights=_weights(read.weights, read.kind))
     path: Path = getattr(read, read.kind)
     return model.Source(read.kind, path.name, path, read.sha256, golden=read.golden, signature=read.signature)
 
 
-def _weights(read: str | document.WeightsFrom) -> model.Weights:
+def _weights(read: str | document.WeightsFrom, kind: str) -> model.Weights:
     if isinstance(read, str):
         return model.Weights(read)
     if read.file is not None:
         return model.Weights("file", path=read.file, sha256=read.sha256)
+    if read.package is not None:
+        p = read.package
+        file = p.file or ("*.pth" if kind == "architecture" else "*.h5")
+        return model.Weights("package", package=model.Package(p.name, p.version, p.sha256, file))
     return model.Weights("untrained", seed=read.untrained.seed)
 
 
@@ -159,9 +174,36 @@ def _samples(read: document.Input) -> model.Samples:
     return model.Samples("uniform", *given.uniform)
 
 
-def _serving(read: document.Serving) -> model.Serving:
+def _serving(read: serving.Serving, largest: int) -> model.Serving:
     batching, counts = read.dynamic_batching, read.instances
+    levers: dict[str, Any] = {
+        "cpu_threads": read.cpu_threads,
+        "cuda_graphs": _graphs(read.cuda_graphs, largest),
+        "busy_wait_events": read.busy_wait_events,
+        "eager_batching": read.eager_batching,
+        "output_copy_stream": read.output_copy_stream,
+        "config": read.config or {},
+        "named": tuple(sorted(read.model_fields_set)),
+    }
     if isinstance(batching, bool):
-        return model.Serving(counts.gpu, counts.cpu, None, (), read.warmup)
-    preferred = tuple(batching.preferred_batch_sizes)
-    return model.Serving(counts.gpu, counts.cpu, batching.max_queue_delay_us, preferred, read.warmup)
+        return model.Serving(counts.gpu, counts.cpu, None, (), read.warmup, **levers)
+    policy, priorities = batching.queue_policy, batching.priorities
+    return model.Serving(
+        counts.gpu,
+        counts.cpu,
+        batching.max_queue_delay_us,
+        tuple(batching.preferred_batch_sizes),
+        read.warmup,
+        **levers,
+        preserve_ordering=batching.preserve_ordering,
+        queue_policy=model.QueuePolicy(**policy.model_dump()) if policy else None,
+        priorities=model.Priorities(priorities.levels, priorities.default) if priorities else None,
+    )
+
+
+def _graphs(read: bool | serving.CudaGraphs, largest: int) -> tuple[int, ...]:
+    """The sizes to capture. True: powers of two, so that most batches are near one, and the largest."""
+    if isinstance(read, bool):
+        powers = [2**n for n in range(largest.bit_length())] if read else []
+        return tuple(sorted({*powers, largest})) if read else ()
+    return tuple(sorted(read.batch_sizes))

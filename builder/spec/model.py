@@ -7,20 +7,33 @@ manifest, the smoke test's requests) is derived from it.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from builder.spec.dtypes import DType
 from models_volume.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
+class Package:
+    """A wheel on a package index, and which of its files is meant: a path in it, or a pattern."""
+
+    name: str
+    version: str
+    sha256: str
+    file: str
+
+    def __str__(self) -> str:
+        return f"the package {self.name} {self.version}"
+
+
+@dataclass(frozen=True)
 class Weights:
-    """Where a ``keras.applications`` model's weights come from.
+    """Where the weights of an application or architecture come from.
 
     Attributes:
-        kind: "imagenet" (Keras downloads them, or has them), "file", or "untrained".
+        kind: "imagenet" (Keras downloads them, or has them), "file", "package" or "untrained".
         seed: of the untrained weights.
     """
 
@@ -28,6 +41,7 @@ class Weights:
     path: Optional[Path] = None
     sha256: Optional[str] = None
     seed: int = 0
+    package: Optional[Package] = None
 
 
 @dataclass(frozen=True)
@@ -35,8 +49,8 @@ class Source:
     """What is exported.
 
     Attributes:
-        kind: "application" (a name in keras.applications), "keras" (a .keras file), "saved_model" (a
-            folder) or "onnx" (already exported).
+        kind: "application" (a name in keras.applications), "architecture" (a network that we build
+            ourselves), "keras" (a .keras file), "saved_model" (a folder) or "onnx" (already exported).
         golden: with "onnx", its golden samples; None has the builder make them.
         signature: of a SavedModel; None means serving_default or the only one.
     """
@@ -139,10 +153,33 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Serving:
-    """How Triton runs the model: instances by device, and the dynamic batcher's queue delay.
+class QueuePolicy:
+    """What happens to requests that wait; 0 is no limit. ``timeout_action`` is "reject" or "delay"."""
 
-    ``max_queue_delay_us`` None means no dynamic batching.
+    max_queue_size: int
+    timeout_us: int
+    timeout_action: str
+    allow_timeout_override: bool
+
+
+@dataclass(frozen=True)
+class Priorities:
+    """Levels of priority, 1 first, and that of a request which names none."""
+
+    levels: int
+    default: int
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How Triton runs the model: instances by device, the dynamic batcher and the levers of each device.
+
+    Attributes:
+        max_queue_delay_us: None means no dynamic batching.
+        cpu_threads: onnxruntime's for each instance; 0 shares the cores out.
+        cuda_graphs: the batch sizes that are captured, ascending; none for no graphs.
+        config: more fields of Triton's ModelConfig, checked.
+        named: the keys that the spec itself gives; no part of what is served.
     """
 
     gpu_instances: int
@@ -150,6 +187,22 @@ class Serving:
     max_queue_delay_us: Optional[int]
     preferred_batch_sizes: Tuple[int, ...]
     warmup: bool
+    cpu_threads: int = 0
+    cuda_graphs: Tuple[int, ...] = ()
+    busy_wait_events: bool = False
+    eager_batching: bool = False
+    output_copy_stream: bool = False
+    preserve_ordering: bool = False
+    queue_policy: Optional[QueuePolicy] = None
+    priorities: Optional[Priorities] = None
+    config: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    named: Tuple[str, ...] = field(default=(), compare=False)
+
+    def untouched(self) -> List[str]:
+        """The levers that are not pulled: left out of the spec as data, as before there were any."""
+        plain = Serving(1, 1, None, (), warmup=False)
+        levers = [f.name for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING]
+        return [name for name in [*levers, "config"] if getattr(self, name) == getattr(plain, name)]
 
 
 @dataclass(frozen=True)
@@ -164,6 +217,57 @@ class Parity:
     seed: int
     top1: float
     max_abs: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Labelled data that a build has to be accurate on.
+
+    Attributes:
+        kind: "folder" (of class folders with pictures) or "npz" (arrays).
+        metric: "top1" or "top5".
+        minimum: the least accuracy, a share; None for no bound of its own.
+        max_drop: the most accuracy that may be lost, a share.
+        samples: the most that are used; None for all.
+    """
+
+    kind: str
+    path: Path
+    metric: str
+    minimum: Optional[float]
+    max_drop: float
+    samples: Optional[int]
+
+
+@dataclass(frozen=True)
+class Int8Bounds:
+    """How far INT8 may be from the source model: see ``quantization.Int8`` for each."""
+
+    min_agreement: float
+    min_confident_agreement: float
+    min_sqnr_db: float
+    samples: int
+    min_samples: int
+    max_drop: float
+    max_left_out: float
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """INT8: calibration data, a "folder" of pictures or a "file" of arrays, and what is asked of the result.
+
+    Attributes:
+        samples: how many are calibrated on.
+        method: "minmax", "entropy" or "percentile".
+        seed: of which samples those are.
+    """
+
+    kind: str
+    path: Path
+    samples: int
+    method: str
+    seed: int
+    bounds: Int8Bounds
 
 
 @dataclass(frozen=True)
@@ -182,6 +286,8 @@ class Spec:
     trtexec_args: Tuple[str, ...]
     serving: Serving
     parity: Parity
+    evaluation: Optional[Evaluation] = None
+    quantization: Optional[Quantization] = None
 
     @property
     def points(self) -> Tuple[str, ...]:
@@ -204,4 +310,14 @@ class Spec:
 
         data: Dict[str, Any] = plain(self)
         del data["file"]
+        data["serving"].pop("named")
+        # As before there were such keys: nothing is built anew for it.
+        for lever in self.serving.untouched():
+            data["serving"].pop(lever, None)
+        if self.evaluation is None:
+            del data["evaluation"]
+        if self.source.weights is not None and self.source.weights.package is None:
+            del data["source"]["weights"]["package"]
+        if self.quantization is None:
+            del data["quantization"]
         return data

@@ -61,6 +61,25 @@ inputs which belong together stay of one size: give those the same range. Triton
 only. The manifest and Triton's model configuration tell the range, and the client refuses what is outside it.
 `classify` brings pictures to `opt`; system shared memory and `bench` want fixed dimensions.
 
+## Any field of Triton's model configuration
+
+`serving.config` takes what no key of the spec has: a mapping of fields of Triton's
+[ModelConfig](https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto), by the
+names of its protobuf message, which checks it when the spec is read:
+
+```yaml
+serving:
+  config:
+    response_cache: {enable: true}
+    optimization: {cuda: {graph_spec: [{batch_size: 4, graph_lower_bound: {batch_size: 3}}, {batch_size: 1}]}}
+    parameters: {owner: {string_value: vision}}
+```
+
+A message is merged into the builder's field by field; a list replaces the builder's; a map's entries are
+added to the builder's; a single value replaces it, `false` and 0 too. Fields that other keys decide (`name`,
+`input`, `max_batch_size` and such) are refused with the key that does. What only Triton itself can refuse, it
+refuses when it loads the release, which then goes back as any other that fails.
+
 ## Golden samples
 
 Inputs and the right answers to them: the parity gate, the smoke test and the proof of a redeploy send the

@@ -32,10 +32,15 @@ _Loader.add_implicit_resolver(
 )
 
 
+def parse(text: str) -> Any:
+    """The document in ``text``; raises what PyYAML raises."""
+    return yaml.load(text, _Loader)  # noqa: S506  (a SafeLoader)
+
+
 def read(file: Path) -> Any:
     """The document in ``file``; raises SpecError when it is missing or is not YAML."""
     try:
-        return yaml.load(file.read_text("utf-8"), _Loader)  # noqa: S506  (a SafeLoader)
+        return parse(file.read_text("utf-8"))
     except OSError as e:
         raise SpecError(f"{file}: cannot be read: {e.strerror}") from e
     except Exception as e:

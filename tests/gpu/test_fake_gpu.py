@@ -45,6 +45,20 @@ def up(stack: Stack, spec: Path, *options: str) -> subprocess.CompletedProcess[s
     return stack.run("up", "--runtime", "native", "--device", "gpu", *options, "--model", spec)
 
 
+def test_a_timing_cache_is_kept_and_a_broken_one_fails_no_build(gpu: Stack, tmp_path: Path) -> None:
+    spec = write_scale(tmp_path / "spec", dtype="FP16", dims=(8, 8, 3), max_batch=16, precision="fp16")
+    assert up(gpu, spec).returncode == 0
+    (kept,) = (gpu.models_dir / "cache").glob("timing-*.cache")
+    assert kept.name == "timing-8.5.1-NVIDIA_H200.cache"
+    good = kept.read_bytes()
+    kept.write_bytes(b"cut sh")
+    gpu.run("down")
+    done = up(gpu, spec, "--force")
+    assert done.returncode == 0, done.stderr
+    assert "trying once more without it" in done.stderr
+    assert kept.read_bytes() == good
+
+
 def test_up_builds_a_plan_and_serves_it_as_tensorrt_plan(gpu: Stack, tmp_path: Path) -> None:
     spec = write_scale(tmp_path / "spec", dtype="FP16", dims=(8, 8, 3), max_batch=16, precision="fp16")
     done = up(gpu, spec)
@@ -60,8 +74,8 @@ def test_up_builds_a_plan_and_serves_it_as_tensorrt_plan(gpu: Stack, tmp_path: P
     assert engine["gpu"]["driver"] == "580.159.04"
     manifest = json.loads((gpu.models_dir / "releases/scale/1/manifest.json").read_text())
     argv = manifest["engine"]["argv"]
-    assert {"--minShapes=x:1x8x8x3", "--optShapes=x:8x8x8x3", "--maxShapes=x:16x8x8x3"} <= set(argv)
-    assert [r["batch"] for r in manifest["parity"]["by_batch"]] == [1, 8, 16]
+    assert {"--minShapes=x:1x8x8x3", "--optShapes=x:16x8x8x3", "--maxShapes=x:16x8x8x3"} <= set(argv)
+    assert [r["batch"] for r in manifest["parity"]["by_batch"]] == [1, 16]
     again = up(gpu, spec)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "nothing is built" in again.stderr
@@ -70,7 +84,25 @@ def test_up_builds_a_plan_and_serves_it_as_tensorrt_plan(gpu: Stack, tmp_path: P
     ways = {way["way"]: way for way in json.loads(timed.stdout)["ways"]}
     assert list(ways) == ["trtexec", "grpc", "http"]
     assert ways["trtexec"]["p95"] == 19.9484  # as recorded
-    assert ways["grpc"]["ratio"] == pytest.approx(ways["grpc"]["p50"] / 19.9484)
+    assert ways["grpc"]["ratio"] == pytest.approx(ways["grpc"]["p50"] / 19.9484, rel=0.5)
+    few = ("--quick", "--way", "grpc", "--batch", "1", "--concurrency", "1")
+    measured = gpu.run("bench", *few, "--out", tmp_path / "run")
+    assert measured.returncode == 0, measured.stdout + measured.stderr
+    data = json.loads((tmp_path / "run" / "results.json").read_text())
+    both = {(b, graph) for b in (1, 16) for graph in (True, False)}
+    assert {(f["batch"], f["graph"]) for f in data["local"]} == both
+    compared = {(c["figure"], c["way"], c["concurrency"], c["local_batch"]): c for c in data["comparisons"]}
+    assert set(compared) == {("p50", "grpc", 1, 1), ("images_per_s", "grpc", 256, 16)}
+    single = compared["p50", "grpc", 1, 1]
+    assert single["local"] == 19.9484
+    assert single["ratio"] == pytest.approx(single["served"] / 19.9484)
+    assert list(data["ratios"]) == [
+        "p50, grpc, 1 client, batch 1 / local batch 1",
+        "images/s, grpc, 256 clients, batch 1 / local batch 16",
+    ]
+    for what in data["ratios"]:
+        assert f"served / local, {what}" in measured.stdout
+        assert what in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_tensors_in_another_order_than_the_graph_s_are_built_and_served_rightly(
@@ -97,6 +129,14 @@ def test_no_setup_uses_the_interpreter_at_hand(gpu: Stack, tmp_path: Path) -> No
     assert "build a release after 1" in done.stdout
     assert "engine" not in done.stdout
     assert gpu.run("releases").returncode == 0
+    timed = gpu.run("latency", "--requests", "5", "--json")
+    assert timed.returncode == 0, timed.stderr
+    missing = gpu.run("bench", "--quick", "--out", tmp_path / "run")
+    assert missing.returncode == 1
+    assert "there is no perf_analyzer that can be run: not on PATH" in missing.stderr
+    gpu.env["PERF_ANALYZER"] = "/nowhere/perf_analyzer"
+    assert "PERF_ANALYZER names /nowhere" in gpu.run("bench", "--quick", "--out", tmp_path / "run").stderr
+    assert not (tmp_path / "none").exists()
 
 
 def test_no_setup_names_what_is_missing(gpu: Stack, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -16,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.libcuda import UUID_TEXT, FakeCuda
 from support.models import write_slow
 from support.stack import PACKAGES, Stack
-from triton_stack_client import AsyncModel, Model, ServerError
-from triton_stack_client.transport import shared_memory
+from triton_stack_client import AsyncModel, ClientError, Model, ServerError
+from triton_stack_client.transport import cuda_driver, cuda_memory, protocol, shared_memory
 
 SHM = Path("/dev/shm")  # noqa: S108  (where the server looks)
 QUICK = np.ones((1, 1), np.float32)
@@ -129,6 +131,79 @@ def test_a_client_killed_in_mid_request_leaks_no_memory(served: Stack, long: np.
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert served.status()["server"]["pid"] == pid
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+    """A FAKE GPU, whose memory the real server opens as the system memory that it is."""
+    fake = FakeCuda()
+    registration = protocol._registration
+
+    def as_system(region: protocol.Region) -> tuple[object, ...]:
+        function, *args = registration(region)
+        if function != "register_cuda_shared_memory":
+            return (function, *args)
+        file = region.memory.handle.rstrip(b"\0").decode()
+        return "register_system_shared_memory", region.region, f"/{file}", region.size
+
+    monkeypatch.setattr(protocol, "_registration", as_system)
+    for kind in (protocol.Connection, protocol.AsyncConnection):
+        real = kind.unregister
+        monkeypatch.setattr(kind, "unregister", lambda self, name, _, real=real: real(self, name, "system"))
+    monkeypatch.setattr(cuda_driver, "_library", lambda: fake)
+    monkeypatch.setattr(cuda_memory, "_server_gpus", lambda _: [UUID_TEXT])
+    cuda_driver._driver.cache_clear()
+    cuda_driver._context.cache_clear()
+    yield fake
+    cuda_driver._driver.cache_clear()
+    cuda_driver._context.cache_clear()
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_gpu_memory_carries_inputs_and_outputs(served: Stack, cuda: FakeCuda, protocol: str) -> None:
+    before = registered(served)
+    with Model("slow", url=url(served, protocol), shared_memory="auto") as model:
+        name, out = model.contract.inputs[0].name, model.contract.outputs[0].name
+        for value in (1, 2, 3):
+            np.testing.assert_equal(model.predict(QUICK * value), QUICK * value)
+        assert len(registered(served) - before) == 1
+        x, y = model.device_array(name, 1), model.device_array(out, 1)
+        for value in (4, 5):
+            x.fill(QUICK * value)
+            assert model.infer({name: x}, into={out: y}) == {}
+            np.testing.assert_equal(y.numpy(), QUICK * value)
+        assert len(registered(served) - before) == 3
+    assert registered(served) == before
+    del model, x, y
+    gc.collect()
+    assert cuda.blocks == {}
+
+
+def test_gpu_memory_for_asyncio_is_given_back(served: Stack, cuda: FakeCuda) -> None:
+    async def ask() -> None:
+        async with AsyncModel("slow", url=url(served, "grpc"), shared_memory="cuda") as model:
+            answers = await asyncio.gather(*(model.predict(QUICK * n) for n in range(4)))
+            np.testing.assert_equal(np.concatenate(answers), np.arange(4, dtype=np.float32).reshape(4, 1))
+
+    before = registered(served)
+    asyncio.run(ask())
+    assert registered(served) == before
+    gc.collect()
+    assert cuda.blocks == {}
+
+
+def test_a_server_without_a_gpu_refuses_the_handle_and_auto_goes_on(
+    served: Stack, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the real registration of GPU memory, of a GPU that is not there
+    monkeypatch.setattr(cuda_driver, "_library", lambda: cuda)
+    monkeypatch.setattr(cuda_memory, "_server_gpus", lambda _: [UUID_TEXT])
+    with Model("slow", url=url(served, "grpc"), shared_memory="auto") as model:
+        for value in (1, 2, 3):
+            np.testing.assert_equal(model.predict(QUICK * value), QUICK * value)
+        assert len(registered(served)) == 1
+    with Model("slow", url=url(served, "grpc"), shared_memory="cuda") as model, pytest.raises(ClientError):
+        model.predict(QUICK)
 
 
 def test_a_server_that_never_answers_takes_a_limited_number(served: Stack) -> None:

@@ -12,6 +12,7 @@ from support.stack import ROOT
 
 from builder.engine import gpu, trtexec
 from builder.engine.tensorrt import TensorRT
+from builder.errors import EngineError
 from builder.release import build
 from builder.release.store import Store
 
@@ -93,3 +94,20 @@ def test_the_fake_refuses_formats_that_the_real_trtexec_refuses(
     assert done.returncode == 1
     assert words in done.stdout
     assert "&&&& FAILED" in done.stdout
+
+
+def test_a_build_that_does_not_end_is_stopped_and_publishes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "trtexec"
+    tool.write_text(
+        f'#!/bin/sh\ncase "$*" in *--help*) exec "{sys.executable}" "{FAKE}" "$@";; esac\nsleep 60\n'
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("TRTEXEC", str(tool))
+    monkeypatch.setenv("BUILD_SECS", "1")
+    store = Store(tmp_path / "models")
+    with pytest.raises(EngineError, match="did not end within 1 s") as e:
+        build.build(write_ranked(tmp_path / "spec"), store, "tensorrt", allow_untrained=False, force=False)
+    assert "a larger BUILD_SECS; to see it again: cd " in e.value.remedy
+    assert store.versions("ranked") == []

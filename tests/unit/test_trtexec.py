@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from builder.engine import trtexec
 from builder.errors import EngineError
 from builder.export.onnx_model import TensorOrder
 from builder.spec import loader
-from builder.spec.model import Spec
+from builder.spec.model import Batch, Spec
 
 Sample = Callable[[str], str]
 V8 = trtexec.Trtexec("8.5.1", frozenset({"--saveEngine", "--fp16", "--buildOnly", "--tacticSources"}))
@@ -44,14 +46,19 @@ def known(sample: Sample) -> trtexec.Trtexec:
     return trtexec.parse_help(sample("unknown_option.log"))
 
 
+def as_recorded(name: str) -> Spec:
+    """A shipped spec with the batch sizes of the recorded commands."""
+    return dataclasses.replace(loader.load(loader.find(name)), batch=Batch(1, 8, 32))
+
+
 @pytest.fixture
 def fp16() -> Spec:
-    return loader.load(loader.find("tensorrt_fp16_model"))
+    return as_recorded("tensorrt_fp16_model")
 
 
 @pytest.fixture
 def uint8() -> Spec:
-    return loader.load(loader.find("resnet50"))
+    return as_recorded("resnet50")
 
 
 def test_the_recorded_help_names_the_version_and_its_options(known: trtexec.Trtexec) -> None:
@@ -121,6 +128,24 @@ def test_a_uint8_input_is_run_without_an_io_format_too(sample: Sample, uint8: Sp
 def test_every_build_gives_all_three_shapes(make_spec: Callable[..., Spec]) -> None:
     argv = build_argv("t", make_spec(batch={"min": 1, "opt": 3, "max": 5}), V8, onnx="m", engine="e")
     assert {"--minShapes=x:1x4", "--optShapes=x:3x4", "--maxShapes=x:5x4"} <= set(argv)
+
+
+@pytest.mark.parametrize(("precision", "wanted"), [("int8", ["--int8"]), ("int8_fp16", ["--fp16", "--int8"])])
+def test_int8_is_asked_for_without_a_calibration_cache(
+    make_spec: Callable[..., Spec], tmp_path: Path, precision: str, wanted: list[str]
+) -> None:
+    """The ranges are in the graph, as Q/DQ; with --fp16, what is left out may be FP16."""
+    (tmp_path / "x.npy").touch()
+    spec = make_spec(precision=precision, calibration={"file": "x.npy"})
+    known = trtexec.Trtexec("8.5.1", V8.options | {"--int8", "--calib", "--best"})
+    argv = build_argv("t", spec, known, onnx="m", engine="e")
+    assert [a for a in argv if a in ("--fp16", "--int8", "--best") or a.startswith("--calib")] == wanted
+
+
+def test_a_trtexec_without_int8_refuses_an_int8_spec(make_spec: Callable[..., Spec], tmp_path: Path) -> None:
+    (tmp_path / "x.npy").touch()
+    with pytest.raises(EngineError, match="has no --int8"):
+        build_argv("t", make_spec(precision="int8", calibration={"file": "x.npy"}), V8, onnx="m", engine="e")
 
 
 def test_fp32_precision_asks_for_no_fp16(make_spec: Callable[..., Spec]) -> None:

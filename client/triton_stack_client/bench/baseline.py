@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +30,7 @@ class Figure:
     p99: float
     command: list[str]
     p95: float = 0.0  # not in runs from before it was measured
+    graph: bool = False  # whether trtexec replayed a CUDA graph
 
 
 class Baseline(Protocol):
@@ -73,40 +75,60 @@ class Trtexec:
 
     Args:
         program: on PATH; with a stack in containers ./scripts/* put one there that runs in a container.
+        graph: capture a CUDA graph, and replay it.
     """
 
     name = "trtexec"
 
-    def __init__(self, program: str, release: Release) -> None:
+    def __init__(self, program: str, release: Release, *, graph: bool = False) -> None:
         self._program = program
+        self._graph = graph
+        self._release = release
         self._inputs = release.inputs
         self._plan = str(release.folder / "model" / str(release.version) / release.engine["file"])
-        self._found: dict[int, Figure] = {}
-        self.version = str(release.engine["version"])
+        self._found: dict[int, list[Figure]] = {}
+        self.version = str(release.engine["version"]) + (", CUDA graph" if graph else "")
 
     def round(self, batch: int, seconds: float) -> None:
-        """Once for each batch size: trtexec measures for itself as long as it takes."""
-        if batch in self._found:
-            return
+        """Once for each batch size: a start of trtexec takes seconds."""
+        if batch not in self._found:
+            self.turn(batch, max(3, seconds))
+
+    def turn(self, batch: int, seconds: float) -> Figure:
+        """Measure once more, for ``seconds`` of whole ones; raises ClientError."""
         shapes = ",".join(f"{t.name}:{'x'.join(map(str, (batch, *t.dims)))}" for t in self._inputs)
-        duration = max(3, round(seconds))
+        duration = max(1, round(seconds))
         command = [
             self._program,
             f"--loadEngine={self._plan}",
             f"--shapes={shapes}",
             f"--duration={duration}",
+            *(["--useCudaGraph"] if self._graph else []),
         ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         except (OSError, subprocess.TimeoutExpired) as e:
             raise ClientError(
-                f"the local baseline cannot be run: {e}", remedy="on a GPU it is trtexec: put it on PATH"
+                f"the local baseline cannot be run: {e}",
+                remedy="on a GPU it is trtexec: put it on PATH, or name it in TRTEXEC",
             ) from e
-        self._found[batch] = parse_trtexec(done.stdout, batch, command)
+        found = replace(parse_trtexec(done.stdout, batch, command), graph=self._graph)
+        self._found.setdefault(batch, []).append(found)
+        return found
 
     def figure(self, batch: int) -> Figure:
-        """See ``Baseline``."""
-        return self._found[batch]
+        """The median of the turns, figure by figure."""
+        turns = self._found[batch]
+        names = ("images_per_s", "p50", "p95", "p99")
+        return replace(turns[-1], **{n: median(getattr(f, n) for f in turns) for n in names})
+
+    def without_graph(self) -> Trtexec:
+        """The same engine, enqueued anew for each inference."""
+        return Trtexec(self._program, self._release)
+
+    def figures(self) -> list[Figure]:
+        """Of every batch size."""
+        return [self.figure(batch) for batch in sorted(self._found)]
 
 
 def parse_trtexec(text: str, batch: int, command: list[str]) -> Figure:

@@ -9,17 +9,17 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from triton_stack_client import arguments
+from triton_stack_client import arguments, model_choice
 from triton_stack_client.bench import latency, machine, results
 from triton_stack_client.bench.baseline import Baseline, OnnxRuntime, Trtexec
 from triton_stack_client.bench.baseline_process import BaselineProcess
 from triton_stack_client.bench.kept import Kept
 from triton_stack_client.bench.perf import PerfAnalyzer
-from triton_stack_client.bench.run import Plan
+from triton_stack_client.bench.run import Plan, possible
 from triton_stack_client.bench.run import run as measure
 from triton_stack_client.errors import ClientError
 from triton_stack_client.transport.protocol import Connection
@@ -59,9 +59,9 @@ def _latency(args: argparse.Namespace) -> int:
     chosen, config, urls = _server(args)
     load = {"requests": args.requests, "batch": args.batch, "shared_memory": args.shared_memory}
     if chosen.engine["name"] == "tensorrt":
-        baseline = Trtexec("trtexec", chosen)
+        baseline = Trtexec(args.trtexec or "trtexec", chosen, graph=True)
         rows = latency.after(chosen, baseline, urls, **load)
-        how = f"trtexec {baseline.version}, measured first for some seconds"
+        how = f"trtexec {baseline.version}, host latency, in turns"
         threads = None
     else:
         with BaselineProcess(shlex.split(args.local), chosen, config) as local:
@@ -111,9 +111,11 @@ def _run(args: argparse.Namespace) -> int:
     with kept.whatever_happens(), tempfile.TemporaryDirectory(prefix="bench-") as work, ExitStack() as stack:
         perf = PerfAnalyzer(args.perf_analyzer, args.libraries, chosen, hosts, Path(work))
         facts = _facts(args, chosen, perf.version)
+        if not args.way:
+            plan = replace(plan, ways=possible(perf, plan))
         baseline: Baseline
         if chosen.engine["name"] == "tensorrt":
-            baseline = Trtexec("trtexec", chosen)
+            baseline = Trtexec(args.trtexec or "trtexec", chosen, graph=True)
         else:
             baseline = OnnxRuntime(
                 stack.enter_context(BaselineProcess(shlex.split(args.local), chosen, config))
@@ -149,13 +151,7 @@ def _server(args: argparse.Namespace) -> tuple[Release, dict[str, Any], dict[str
 
 def _only_live(args: argparse.Namespace) -> Release:
     found = release.live(args.models_dir, [args.model] if args.model else None)
-    if len(found) > 1:
-        names = ", ".join(r.model for r in found)
-        raise ClientError(
-            f"{len(found)} models are live and none was named",
-            expected=f"one of: {names}",
-            remedy=f"--model {found[0].model}",
-        )
+    model_choice.only([r.model for r in found])
     return found[0]
 
 
@@ -167,12 +163,24 @@ def _plan(args: argparse.Namespace, chosen: Release) -> Plan:
             expected="tensors of one size: figures of different sizes do not compare",
             remedy="measure a spec whose dims are fixed at the size that matters",
         )
-    opt = int(chosen.spec.get("batch", {}).get("opt") or chosen.max_batch)
+    opt = int(chosen.spec.get("batch", {}).get("opt") or min(32, chosen.max_batch))
     batches = args.batch or sorted({chosen.min_batch, opt})
     wrong = [b for b in batches if not chosen.min_batch <= b <= chosen.max_batch]
     if wrong:
         raise ClientError(
             f"--batch {wrong[0]}: {chosen.model} takes {chosen.min_batch} to {chosen.max_batch}"
+        )
+    if chosen.engine["name"] == "tensorrt":
+        return Plan(
+            ways=args.way or ["grpc", "http", "grpc+cuda"],
+            batches=batches,
+            concurrency=args.concurrency or [1, 8, 64, 256],
+            loads=() if args.batch or args.concurrency else _gpu_loads(chosen, quick=args.quick),
+            window=0.7 if args.quick else 2.0,
+            trials=5 if args.quick else 8,
+            turn=1.0 if args.quick else 2.0,
+            requests=0,  # perf_analyzer's, by time
+            rounds=3 if args.quick else 5,
         )
     return Plan(
         ways=args.way or ["grpc", "http"],
@@ -184,6 +192,13 @@ def _plan(args: argparse.Namespace, chosen: Release) -> Plan:
         requests=60 if args.quick else 200,
         rounds=3 if args.quick else 7,
     )
+
+
+def _gpu_loads(chosen: Release, *, quick: bool) -> tuple[tuple[int, int], ...]:
+    """Batch and clients of each point: one client, saturation with single images, and with batches."""
+    low, batch = chosen.min_batch, min(32, chosen.max_batch)
+    few = ((low, 1), (low, 256), (batch, 8))
+    return few if quick else ((low, 1), (low, 8), (low, 64), (low, 256), (batch, 1), (batch, 8))
 
 
 def _facts(args: argparse.Namespace, chosen: Release, perf_version: str) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from triton_stack_client.verify.release import Release
 
 _ROUND = 10  # requests of one way before the next has its turn
 _WARM = 5
-_TRTEXEC_SECONDS = 3.0
+_NAMES = {"system": "shm", "cuda": "cuda", "auto": "auto"}  # of shared memory, behind a protocol's name
+_TRTEXEC_SECONDS = 1.0
+_TRTEXEC_TURNS = 5
 
 
 @dataclass(frozen=True)
@@ -86,31 +88,31 @@ def after(
     batch: int,
     shared_memory: str,
 ) -> list[Latency]:
-    """The same beside trtexec, which cannot take turns: it is measured before, and in one go.
+    """The same beside trtexec, in a few turns: each of its starts takes seconds.
 
     Raises:
         ClientError: the server does not answer, or trtexec fails.
     """
-    baseline.round(batch, _TRTEXEC_SECONDS)
-    local = baseline.figure(batch)
-    rows = [
-        Latency(
-            "trtexec",
-            round(local.images_per_s * _TRTEXEC_SECONDS / batch),
-            local.p50,
-            local.p95,
-            local.p99,
-            1.0,
-        )
-    ]
     feed = _feed(release, batch)
-    for way, model in _models(release, urls, shared_memory).items():
-        with model:
+    models = _models(release, urls, shared_memory)
+    own: list[float] = []
+    turns: dict[str, list[list[float]]] = {way: [] for way in models}
+    try:
+        for model in models.values():
             _timed(model, feed, _WARM)
-            seconds = _timed(model, feed, requests)
-        p50, p95, p99 = (float(p) * 1e3 for p in np.percentile(seconds, (50, 95, 99)))
-        rows.append(Latency(way, requests, p50, p95, p99, p50 / local.p50))
-    return rows
+        size = -(-requests // _TRTEXEC_TURNS)
+        for start in range(0, requests, size):
+            own.append(baseline.turn(batch, _TRTEXEC_SECONDS).p50)
+            for way, model in models.items():
+                turns[way].append(_timed(model, feed, min(size, requests - start)))
+    finally:
+        for model in models.values():
+            model.close()
+    local = baseline.figure(batch)
+    count = round(len(own) * local.images_per_s * _TRTEXEC_SECONDS / batch)
+    direct = [[p50 / 1e3] for p50 in own]
+    rows = [Latency("trtexec", count, local.p50, local.p95, local.p99, 1.0)]
+    return rows + [figures(way, turns[way], direct) for way in turns]
 
 
 def _feed(release: Release, batch: int) -> Arrays:
@@ -121,8 +123,11 @@ def _feed(release: Release, batch: int) -> Arrays:
 
 
 def _models(release: Release, urls: dict[str, str], shared_memory: str) -> dict[str, Model]:
+    """A model for each protocol, and another for each that uses shared memory."""
+    kinds = {"": "off"} | ({} if shared_memory == "off" else {f"+{_NAMES[shared_memory]}": shared_memory})
     return {
-        way: Model(release.model, url=url, version=release.version, shared_memory=shared_memory)
+        way + mark: Model(release.model, url=url, version=release.version, shared_memory=kind)
+        for mark, kind in kinds.items()
         for way, url in urls.items()
     }
 

@@ -28,6 +28,9 @@ PARTS = {
     "Client Recv": "client receive",
 }
 _MOST = 2000  # requests of an unstable point
+_WINDOWS = 12  # at most, of a short look
+# Of a way, behind the protocol: perf_analyzer's name of the shared memory.
+_MEMORY = {"shm": "system", "cuda": "cuda"}
 _UNSTABLE = 2  # its exit code, for this and for other failures
 
 
@@ -109,6 +112,21 @@ class PerfAnalyzer:
         assert point is not None
         return point
 
+    def windows(self, way: str, batch: int, concurrency: int, *, window: float) -> Point:
+        """Measure over three windows of ``window`` seconds, whatever they show; raises ClientError.
+
+        For short looks that are compared with each other: how far they differ says how far to trust them.
+        perf_analyzer takes the first three in a row in which requests ended. Hundreds of clients may take
+        seconds to connect (seen on a 16-core machine: 3 s for 256), so it gets more windows than three.
+        """
+        options = ["-p", str(max(1, round(window * 1000))), "-s", "999", "-r", str(_WINDOWS)]
+        point = self._point(way, batch, concurrency, options, stable=True)
+        if point is None:
+            raise ClientError(
+                f"perf_analyzer saw no {concurrency} requests end within {_WINDOWS * window:.1f} s"
+            )
+        return point
+
     def _point(
         self, way: str, batch: int, concurrency: int, options: list[str], *, stable: bool
     ) -> Point | None:
@@ -124,7 +142,7 @@ class PerfAnalyzer:
         ]  # fmt: skip
         if memory:
             size = max(t.nbytes(batch) for t in self._release.outputs)
-            command += ["--shared-memory", "system", "--output-shared-memory-size", str(size)]
+            command += ["--shared-memory", _MEMORY[memory], "--output-shared-memory-size", str(size)]
         done = self._run(command)
         if stable and done.returncode == _UNSTABLE and "stable measurement" in done.stdout + done.stderr:
             return None

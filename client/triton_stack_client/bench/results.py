@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from triton_stack_client.bench.baseline import Figure
 from triton_stack_client.bench.latency import Latency
 from triton_stack_client.bench.perf import PARTS, Point
 from triton_stack_client.bench.saturation import Saturation
+from triton_stack_client.bench.turns import Comparison
 from triton_stack_client.errors import ClientError
 
 SCHEMA = 1
@@ -30,7 +31,8 @@ class Results:
         points: served, by perf_analyzer.
         local: the baseline for each batch size.
         latency: in turns with the baseline, one client, batch 1; empty where it cannot take turns.
-        saturation: in turns at the best point; None where the baseline cannot take turns.
+        saturation: in turns at the best point; None on a GPU.
+        comparisons: on a GPU, with trtexec in turns.
     """
 
     facts: dict[str, Any]
@@ -38,6 +40,7 @@ class Results:
     local: list[Figure]
     latency: list[Latency]
     saturation: Saturation | None
+    comparisons: list[Comparison] = field(default_factory=list)
 
     def best(self) -> Point:
         """The most images/s, of the stable points where there are any."""
@@ -56,10 +59,13 @@ class Results:
 
     def base(self, batch: int) -> Figure:
         """The baseline at a batch size."""
-        return next(f for f in self.local if f.batch == batch)
+        same = [f for f in self.local if f.batch == batch]
+        return max(same, key=lambda f: f.graph)
 
     def ratios(self) -> list[tuple[str, float]]:
         """Served over local, by what: p50 at one client (lower is better), then images/s (higher is)."""
+        if self.comparisons:
+            return [(_compared(c), c.ratio) for c in self.comparisons]
         if self.latency:
             rows = [(f"p50, 1 client, {r.way}", r.ratio) for r in self.latency[1:]]
         else:
@@ -83,6 +89,11 @@ class Results:
             ("saturation", f"{best.images_per_s:,.1f} images/s ({where(best)})"),
             ("local", f"{local.images_per_s:,.1f} images/s (batch {local.batch}, {self.facts['baseline']})"),
         ]
+        if self.comparisons:
+            rows += [
+                (local_name(f) + f", batch {f.batch}", f"{f.images_per_s:,.0f} images/s, p50 {f.p50:.3f} ms")
+                for f in self.local
+            ]
         for p in self.single():
             rows.append(
                 (f"1 client, {p.way}", f"p50 {p.p50:.2f} ms, p99 {p.p99:.2f} ms (batch {p.batch}{_mark(p)})")
@@ -106,7 +117,12 @@ class Results:
 
     def json(self) -> str:
         """Everything, with the headline."""
-        data = {"schema": SCHEMA, **asdict(self), "headline": dict(self.headline())}
+        data = {
+            "schema": SCHEMA,
+            **asdict(self),
+            "headline": dict(self.headline()),
+            "ratios": dict(self.ratios()),
+        }
         return json.dumps(data, indent=2) + "\n"
 
     def csv(self) -> str:
@@ -117,7 +133,17 @@ class Results:
         writer.writerow(["way", "batch", "concurrency", "stable", *figures, *PARTS.values()])
         for f in self.local:
             writer.writerow(
-                ["local", f.batch, 1, "", f"{f.images_per_s:.2f}", f"{f.p50:.3f}", "", "", f"{f.p99:.3f}"]
+                [
+                    local_name(f),
+                    f.batch,
+                    1,
+                    "",
+                    f"{f.images_per_s:.2f}",
+                    f"{f.p50:.3f}",
+                    "",
+                    "",
+                    f"{f.p99:.3f}",
+                ]
             )
         for p in self.points:
             row = [f"{getattr(p, name):.3f}" for name in figures] + [f"{v:.3f}" for v in p.parts.values()]
@@ -153,6 +179,7 @@ def load(path: Path) -> Results:
             local=[Figure(**f) for f in data["local"]],
             latency=[Latency(**r) for r in data["latency"]],
             saturation=Saturation(**data["saturation"]) if data["saturation"] else None,
+            comparisons=[Comparison(**c) for c in data.get("comparisons", [])],
         )
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ClientError(f"{file}: cannot be read as a run of bench: {type(e).__name__} {e}") from e
@@ -162,8 +189,8 @@ def compare(old: Results, new: Results) -> list[list[str]]:
     """Rows of a table, heading first: every point that both runs have, with new over old."""
     rows = [["point", "images/s", "", "p50 ms", "", "p99 ms", ""]]
     before = {(p.way, p.batch, p.concurrency): (p.images_per_s, p.p50, p.p99) for p in old.points}
-    before.update({("local", f.batch, 1): (f.images_per_s, f.p50, f.p99) for f in old.local})
-    after = [(("local", f.batch, 1), (f.images_per_s, f.p50, f.p99), "") for f in new.local]
+    before.update({(local_name(f), f.batch, 1): (f.images_per_s, f.p50, f.p99) for f in old.local})
+    after = [((local_name(f), f.batch, 1), (f.images_per_s, f.p50, f.p99), "") for f in new.local]
     after += [((p.way, p.batch, p.concurrency), (p.images_per_s, p.p50, p.p99), _mark(p)) for p in new.points]
     for key, values, mark in after:
         if key not in before:
@@ -182,9 +209,19 @@ def where(p: Point) -> str:
     return f"{p.way}, {clients(p.concurrency)}, batch {p.batch}{_mark(p)}"
 
 
+def local_name(f: Figure) -> str:
+    """What a row of the baseline is called."""
+    return "local, CUDA graph" if f.graph else "local"
+
+
 def clients(count: int) -> str:
     """A number of clients in words."""
     return "1 client" if count == 1 else f"{count} clients"
+
+
+def _compared(c: Comparison) -> str:
+    what = "p50" if c.figure == "p50" else "images/s"
+    return f"{what}, {c.way}, {clients(c.concurrency)}, batch {c.batch} / local batch {c.local_batch}"
 
 
 def _mark(p: Point) -> str:

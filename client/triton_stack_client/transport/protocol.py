@@ -7,6 +7,7 @@ request. Neither retries: ``model.py`` does, where it is safe.
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
@@ -15,8 +16,10 @@ import numpy as np
 
 from triton_stack_client.errors import ClientError, ServerError
 from triton_stack_client.transport import direct
+from triton_stack_client.transport.dlpack import GpuArray
 
 Arrays = dict[str, np.ndarray]
+Given = np.ndarray | GpuArray  # an input, as it is sent
 PROTOCOLS = ("http", "grpc")
 # The v2 protocol's names of NumPy's types (KServe predict protocol, "Tensor Data Types").
 NAMES = {"float16": "FP16", "float32": "FP32", "uint8": "UINT8", "int32": "INT32", "float64": "FP64"}
@@ -34,11 +37,32 @@ _CHANNEL = [
 _PASSING = ("has no available versions", "is not ready", "exiting", "in-flight", "unloading")
 
 
+class Memory(Protocol):
+    """Memory that the server can open: in /dev/shm by the region's name, on a GPU by ``handle``."""
+
+    kind: str  # "system" or "cuda"
+    handle: bytes
+    device: int  # the GPU's number in the server
+
+
+class Region(Protocol):
+    """Shared memory that has a name on the server (shared_memory.py, cuda_memory.py)."""
+
+    region: str
+    size: int
+
+    @property
+    def memory(self) -> Memory:
+        """Where it is."""
+
+
 class Slot(Protocol):
     """Shared memory for one request's tensors (shared_memory.py)."""
 
+    into: Mapping[str, Any]
+
     def lend(
-        self, module: Any, inputs: Mapping[str, np.ndarray], outputs: list[str]
+        self, module: Any, inputs: Mapping[str, Given], outputs: list[str]
     ) -> tuple[list[Any], list[Any]]:
         """Copy the inputs in; tritonclient's inputs and requested outputs that point there."""
 
@@ -104,7 +128,7 @@ class Connection:
         self,
         model: str,
         version: int | None,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Mapping[str, Given],
         outputs: list[str],
         *,
         timeout: float | None = None,
@@ -127,13 +151,18 @@ class Connection:
             raise ServerError(f"{self.protocol} {self.address}: does not classify {model}'s output {output}")
         return [text.decode("utf-8", "replace") for text in answer[0]]
 
-    def register(self, region: str, size: int) -> None:
-        """Make the shared-memory region /dev/shm/<region> known to the server; raises ServerError."""
-        self._call("register_system_shared_memory", region, f"/{region}", size)
+    def register(self, region: Region) -> None:
+        """Make shared memory known to the server; raises ServerError."""
+        function, *args = _registration(region)
+        self._call(function, *args)
 
-    def unregister(self, region: str) -> None:
-        """The opposite; no error when the server does not know it. Raises ServerError."""
-        self._call("unregister_system_shared_memory", region)
+    def unregister(self, region: str, kind: str) -> None:
+        """The opposite; no error when the server does not know it. Raises ServerError.
+
+        Args:
+            kind: "system" or "cuda".
+        """
+        self._call(f"unregister_{kind}_shared_memory", region)
 
     def close(self) -> None:
         """Close the connection."""
@@ -178,7 +207,7 @@ class AsyncConnection:
         self,
         model: str,
         version: int | None,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Mapping[str, Given],
         outputs: list[str],
         *,
         timeout: float | None = None,
@@ -193,13 +222,14 @@ class AsyncConnection:
         """See ``Connection.server``."""
         return dict(await self._await(self._client.get_server_metadata(**self._json())))
 
-    async def register(self, region: str, size: int) -> None:
+    async def register(self, region: Region) -> None:
         """See ``Connection.register``."""
-        await self._await(self._client.register_system_shared_memory(region, f"/{region}", size))
+        function, *args = _registration(region)
+        await self._await(getattr(self._client, function)(*args))
 
-    async def unregister(self, region: str) -> None:
+    async def unregister(self, region: str, kind: str) -> None:
         """See ``Connection.unregister``."""
-        await self._await(self._client.unregister_system_shared_memory(region))
+        await self._await(getattr(self._client, f"unregister_{kind}_shared_memory")(region))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -232,13 +262,25 @@ def _text(version: int | None) -> str:
     return "" if version is None else str(version)
 
 
+def _registration(region: Region) -> tuple[Any, ...]:
+    """tritonclient's function that registers a region, and its arguments."""
+    if region.memory.kind == "system":
+        return "register_system_shared_memory", region.region, f"/{region.region}", region.size
+    handle = base64.b64encode(region.memory.handle).decode("ascii")
+    return "register_cuda_shared_memory", region.region, handle, region.memory.device, region.size
+
+
 def _request(
-    module: Any, inputs: Mapping[str, np.ndarray], outputs: list[str], slot: Slot | None
+    module: Any, inputs: Mapping[str, Given], outputs: list[str], slot: Slot | None
 ) -> tuple[list[Any], list[Any]]:
     if slot is not None:
         return slot.lend(module, inputs, outputs)
     tensors = []
     for name, array in inputs.items():
+        if not isinstance(array, np.ndarray):
+            raise ServerError(
+                f"input {name} lies on a GPU, and its memory cannot be shared with the server now"
+            )
         tensor = module.InferInput(name, list(array.shape), NAMES[array.dtype.name])
         tensor.set_data_from_numpy(array)
         tensors.append(tensor)
@@ -246,7 +288,8 @@ def _request(
 
 
 def _arrays(answer: Any, outputs: list[str], slot: Slot | None) -> Arrays:
-    arrays = {name: slot.take(answer, name) if slot else answer.as_numpy(name) for name in outputs}
+    wanted = [name for name in outputs if slot is None or name not in slot.into]
+    arrays = {name: slot.take(answer, name) if slot else answer.as_numpy(name) for name in wanted}
     for name, array in arrays.items():
         if array is None:
             raise ServerError(f"the answer has no output {name}")

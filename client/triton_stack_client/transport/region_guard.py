@@ -1,8 +1,8 @@
 """Gives back the shared memory of a client that is gone: its arguments are PROTOCOL HOST:PORT.
 
-``shared_memory.py`` starts it and tells it over standard input which regions are in use (``+name``) and which
-are not any more (``-name``). Standard input ends when the client does, even when that was killed: what
-is then still in use is unregistered from the server and removed.
+``shared_memory.py`` starts it and tells it over standard input which regions are in use (``+kind name``, of
+the kinds system and cuda) and which are not any more (``-kind name``). Standard input ends when the client
+does, even when that was killed: what is then still in use is unregistered from the server and removed.
 """
 
 from __future__ import annotations
@@ -24,25 +24,28 @@ _LAST_REQUESTS = 60.0
 
 def main(protocol: str, address: str) -> int:
     """Wait for the client's end; 0 when nothing is left behind."""
-    regions: set[str] = set()
+    regions: set[tuple[str, str]] = set()
     for line in sys.stdin:
-        name = line[1:].strip()
-        (regions.add if line.startswith("+") else regions.discard)(name)
+        kind, _, name = line[1:].strip().partition(" ")
+        (regions.add if line.startswith("+") else regions.discard)((kind, name))
     if not regions:
         return 0
     from triton_stack_client.errors import ClientError
     from triton_stack_client.transport.protocol import Connection
     from triton_stack_client.transport.shared_memory import protects
 
-    for region in regions:
-        (_FOLDER / region).unlink(missing_ok=True)
+    for kind, region in regions:
+        if kind == "system":  # a GPU's memory goes with the client and with the server's side of it
+            (_FOLDER / region).unlink(missing_ok=True)
     try:
         connection = Connection(protocol, address, _TIMEOUT)
         if not protects(connection.server()):
             time.sleep(_LAST_REQUESTS)
         deadline = time.monotonic() + _LAST_REQUESTS
         while regions:
-            regions = {r for r in regions if not _unregister(connection, r, last=time.monotonic() > deadline)}
+            regions = {
+                r for r in regions if not _unregister(connection, *r, last=time.monotonic() > deadline)
+            }
             time.sleep(0.1 if regions else 0)
     except ClientError as e:
         print(f"shared memory of a client that is gone: {e}", file=sys.stderr)
@@ -50,12 +53,12 @@ def main(protocol: str, address: str) -> int:
     return 0
 
 
-def _unregister(connection: Connection, region: str, *, last: bool) -> bool:
+def _unregister(connection: Connection, kind: str, region: str, *, last: bool) -> bool:
     """Whether the region is gone; raises what the server says when this was the last try."""
     from triton_stack_client.errors import ServerError
 
     try:
-        connection.unregister(region)
+        connection.unregister(region, kind)
     except ServerError as e:
         if last or not e.refused:
             raise

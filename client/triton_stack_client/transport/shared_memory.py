@@ -1,13 +1,15 @@
-"""System shared memory: a request's tensors in /dev/shm, where client and server share a host.
+"""Shared memory: a request's tensors in /dev/shm, where client and server share a host, or on a shared GPU.
 
-Each request in flight has a slot: a file that client and server both map, big enough for the model's
-largest batch, inputs first and outputs behind them. Slots are reused. Whoever ends, and however, gives
-them back: ``region_guard.py``, a process beside this one, unregisters and removes what a crash leaves.
+Each request in flight has a slot: a file that client and server both map, or an allocation on the GPU that
+both have open, big enough for the model's largest batch, inputs first and outputs behind them. Slots are
+reused. Whoever ends, and however, gives them back: ``region_guard.py``, a process beside this one,
+unregisters and removes what a crash leaves.
 
 A request that ends without an answer (a timeout, a cancelled task) leaves its slot in doubt: the server may
 still write to it, and a server older than 2.50 that is told to unregister memory in use unmaps it and dies
 of the next write. So such a slot is abandoned: its file goes at once, another takes its place, and it is
-unregistered after a later answer, once that is safe. Pages that the server maps stay until then.
+unregistered after a later answer, once that is safe. Pages that the server maps, and a GPU's memory, stay
+until then.
 """
 
 from __future__ import annotations
@@ -20,20 +22,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from triton_stack_client.contract import Contract
-from triton_stack_client.errors import ClientError, ServerError
+from triton_stack_client.errors import ClientError, ContractError, ServerError
+from triton_stack_client.transport import cuda_driver, cuda_memory, dlpack
 from triton_stack_client.transport.address import Address
-from triton_stack_client.transport.protocol import NAMES
+from triton_stack_client.transport.cuda_driver import CudaError
+from triton_stack_client.transport.cuda_memory import CudaMemory, DeviceArray, region_name
+from triton_stack_client.transport.dlpack import GpuArray
+from triton_stack_client.transport.protocol import NAMES, Given
 
 FOLDER = Path("/dev/shm")  # noqa: S108  (Linux's own place, and the one Triton opens)
-MODES = ("auto", "system", "off")
+MODES = ("auto", "cuda", "system", "off")
 _ALIGN = 64
 _GUARD = "triton_stack_client.transport.region_guard"
 # From this version on (container 24.09) Triton never unmaps a region that a request uses.
@@ -44,19 +51,64 @@ _GUARD_SECONDS = 5.0  # for the guard to end, when there is nothing that keeps i
 _MOST_ABANDONED = 8  # beyond, tensors travel with the request until the server has answered some
 
 
+class SystemMemory:
+    """A file in /dev/shm, mapped; ``device`` and ``handle`` mean nothing here. Raises OSError."""
+
+    kind = "system"
+    handle = b""
+    device = 0
+
+    def __init__(self, region: str, size: int) -> None:
+        self._path = FOLDER / region
+        fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, size)  # a full /dev/shm is an error now, not a SIGBUS later
+            self._map = mmap.mmap(fd, size)
+        except OSError:
+            self.remove(registered=False)
+            raise
+        finally:
+            os.close(fd)
+
+    def write(self, start: int, array: Given) -> None:
+        """Copy an array in."""
+        if not isinstance(array, np.ndarray):
+            raise ServerError("an input lies on a GPU, and its memory cannot be shared with the server now")
+        np.frombuffer(self._map, array.dtype, array.size, start).reshape(array.shape)[...] = array
+
+    def settle(self) -> None:
+        """Nothing: what is written is there."""
+
+    def read(self, start: int, dtype: np.dtype[Any], count: int) -> np.ndarray:
+        """A copy of ``count`` values."""
+        return np.array(np.frombuffer(self._map, dtype, count, start))
+
+    def remove(self, *, registered: bool) -> None:
+        """Remove the file; the memory goes when the last one has unmapped it."""
+        del registered
+        self._path.unlink(missing_ok=True)
+
+
 class Slot:
     """Room for one request's tensors.
+
+    Args:
+        make: the memory, from a region's name and its size in bytes.
 
     Attributes:
         region: its name in /dev/shm and on the server.
         size: bytes.
         registered: whether the server has it registered, as far as we know.
+        into: arrays of the caller that outputs of the request under way go to, by name.
     """
 
-    def __init__(self, contract: Contract) -> None:
-        self.region = f"triton-client-{os.getpid()}-{secrets.token_hex(6)}"
+    def __init__(
+        self, contract: Contract, make: Callable[[str, int], SystemMemory | CudaMemory] = SystemMemory
+    ) -> None:
+        self.region = region_name()
         self.registered = False
-        self._mark = secrets.token_bytes(_MARK)
+        self.into: Mapping[str, DeviceArray] = {}
+        self._mark = np.frombuffer(secrets.token_bytes(_MARK), np.uint8)
         self._marked: list[tuple[int, int]] = []
         self._written_at: float | None = None
         self._places: dict[str, tuple[int, int]] = {}
@@ -67,34 +119,35 @@ class Slot:
             end += -(-size // _ALIGN) * _ALIGN
         self.size = end
         self._types = {t.name: t.numpy for t in contract.outputs}
-        fd = os.open(FOLDER / self.region, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-        try:
-            os.posix_fallocate(fd, 0, end)  # a full /dev/shm is an error now, not a SIGBUS later
-            self._map = mmap.mmap(fd, end)
-        except OSError:
-            self.remove()
-            raise
-        finally:
-            os.close(fd)
+        self.memory = make(self.region, end)
 
     def lend(
-        self, module: Any, inputs: Mapping[str, np.ndarray], outputs: list[str]
+        self, module: Any, inputs: Mapping[str, Given], outputs: list[str]
     ) -> tuple[list[Any], list[Any]]:
-        """Copy the inputs in; tritonclient's inputs and requested outputs that point there."""
+        """Copy the inputs in; tritonclient's inputs and requested outputs that point there.
+
+        What lies in memory of its own that the server has open (``DeviceArray``) is not copied.
+        """
         tensors, wanted = [], []
         for name, array in inputs.items():
-            start, _ = self._places[name]
-            np.frombuffer(self._map, array.dtype, array.size, start).reshape(array.shape)[...] = array
+            region, start = self.region, self._places[name][0]
+            if isinstance(array, DeviceArray):
+                region, start = array.region, 0
+            else:
+                self.memory.write(start, array)
             tensor = module.InferInput(name, list(array.shape), NAMES[array.dtype.name])
-            tensor.set_shared_memory(self.region, array.nbytes, start)
+            tensor.set_shared_memory(region, array.nbytes, start)
             tensors.append(tensor)
-        self._marked = [self._places[name] for name in outputs]
+        self._marked = [self._places[name] for name in outputs if name not in self.into]
         for start, size in self._marked:
-            self._map[start : start + min(size, _MARK)] = self._mark[:size]
+            self.memory.write(start, self._mark[:size])
+        self.memory.settle()
         for name in outputs:
-            start, size = self._places[name]
+            region, (start, size) = self.region, self._places[name]
+            if name in self.into:
+                region, start, size = self.into[name].region, 0, self.into[name].nbytes
             output = module.InferRequestedOutput(name)
-            output.set_shared_memory(self.region, size, start)
+            output.set_shared_memory(region, size, start)
             wanted.append(output)
         return tensors, wanted
 
@@ -103,27 +156,61 @@ class Slot:
         output = answer.get_output(name)
         shape = [int(n) for n in (output["shape"] if isinstance(output, dict) else output.shape)]
         start, _ = self._places[name]
-        view = np.frombuffer(self._map, self._types[name], int(np.prod(shape)), start)
-        return np.array(view.reshape(shape))
+        return self.memory.read(start, self._types[name], int(np.prod(shape))).reshape(shape)
 
     def answered(self) -> bool:
         """Whether the server has written every output of the last request, and has had time to finish."""
-        if any(self._map[a : a + min(n, _MARK)] == self._mark[:n] for a, n in self._marked):
-            return False
+        for start, size in self._marked:
+            mark = self._mark[:size]
+            if np.array_equal(self.memory.read(start, mark.dtype, mark.size), mark):
+                return False
         if self._written_at is None:
             self._written_at = time.monotonic()
         return time.monotonic() - self._written_at > _SETTLE
 
     def remove(self) -> None:
-        """Remove the file; the memory goes when the last one has unmapped it."""
-        (FOLDER / self.region).unlink(missing_ok=True)
+        """Give the memory back as far as that can be: it goes when the last one has given it up."""
+        self.memory.remove(registered=self.registered)
+
+
+@dataclass
+class Call:
+    """One request, with the shared memory that it uses.
+
+    Attributes:
+        inputs, outputs: arrays by name, and the names of what is asked for.
+        slot: what was borrowed, and is to be given back.
+        used: the slot, unless the server would not have it.
+        into: where outputs are to go that stay on the GPU.
+    """
+
+    inputs: dict[str, Given]
+    outputs: list[str]
+    slot: Slot | None
+    used: Slot | None
+    into: Mapping[str, DeviceArray]
+
+    @property
+    def device_arrays(self) -> list[DeviceArray]:
+        """The caller's arrays that the server reads and writes where they are."""
+        return [a for a in (*self.inputs.values(), *self.into.values()) if isinstance(a, DeviceArray)]
+
+    @property
+    def regions(self) -> list[Slot | DeviceArray]:
+        """All the memory that the server has to have open."""
+        return [*([self.used] if self.used is not None else []), *self.device_arrays]
+
+    def unregistered(self) -> list[Slot | DeviceArray]:
+        """What the server does not have open yet."""
+        return [r for r in self.regions if not r.registered]
 
 
 class Slots:
     """The slots of one model object.
 
     Args:
-        mode: "off", "system", or "auto": system where the server is on this host and takes it.
+        mode: "off", "system", "cuda", or "auto": cuda where the server is on this host and uses a GPU that
+            this process sees too, else system where it is on this host; and neither where it is not taken.
         where: the server.
 
     Raises:
@@ -133,9 +220,15 @@ class Slots:
     def __init__(self, mode: str, where: Address) -> None:
         if mode not in MODES:
             raise ClientError(f'shared memory "{mode}": it is one of {", ".join(MODES)}')
-        self._must = mode == "system"
+        self._mode = mode
+        self._must = mode in ("system", "cuda")
         self._where = where
-        self._on = self._must or (mode == "auto" and _on_this_host(where.host))
+        # What is tried, the best first.
+        self._kinds = [mode] if self._must else []
+        if mode == "auto" and _on_this_host(where.host):
+            self._kinds = ["cuda", "system"]
+        self._gpu: tuple[cuda_driver.Context, int] | None = None  # and its number in the server
+        self._arrays: list[DeviceArray] = []
         self._lock = threading.Lock()
         self._free: list[Slot] = []
         self._all: list[Slot] = []
@@ -143,38 +236,131 @@ class Slots:
         self._protected: bool | None = None  # whether the server keeps what a request uses; None: not known
         self._guard: subprocess.Popen[bytes] | None = None
 
+    def call(
+        self, contract: Contract, inputs: Mapping[str, Any], into: Mapping[str, DeviceArray] | None
+    ) -> Call:
+        """A request, checked against the contract.
+
+        Raises:
+            ContractError: an array does not fit the model, or the memory that it lies in.
+            ClientError: shared memory of the kind that was asked for by name cannot be had.
+        """
+        arrays = contract.check(self.given(inputs))
+        count = next(iter(arrays.values())).shape[0]
+        into = into or {}
+        cuda_memory.fit(into, {t.name: ((count, *t.dims), t.numpy) for t in contract.outputs})
+        slot = self.borrow(contract)
+        if slot is None and (into or any(isinstance(a, GpuArray) for a in arrays.values())):
+            raise cuda_memory.unavailable("requests without an answer hold all that may be shared")
+        if slot is not None:
+            slot.into = into
+        return Call(arrays, [t.name for t in contract.outputs], slot, slot, into)
+
     def borrow(self, contract: Contract) -> Slot | None:
-        """A slot of one's own; None where tensors travel with the request. Raises ClientError ("system")."""
+        """A slot of one's own; None where tensors travel with the request.
+
+        Raises:
+            ClientError: there is none of the kind that was asked for by name.
+        """
         with self._lock:
-            if not self._on:
+            if not self._kinds:
                 return None
             if self._free:
                 return self._free.pop()
             free = [str(t) for t in (*contract.inputs, *contract.outputs) if -1 in t.dims]
             if free:  # a slot is made for the largest request, and nobody knows how large an answer gets
                 reason = f"shared memory needs tensors of a fixed size, unlike {', '.join(free)}"
-                self._off(reason, ValueError(reason))
+                for kind in list(self._kinds):
+                    self._off(kind, reason, ValueError(reason))
                 return None
             if len(self._abandoned) >= _MOST_ABANDONED:
                 return None
-            try:
-                slot = Slot(contract)
-            except OSError as e:
-                self._off(f"{FOLDER} has no room for a request: {e.strerror}", e)
-                return None
-            self._guard_too(slot.region)
-            self._all.append(slot)
+            slot = self._make(contract)
+            if slot is not None:
+                self._guard_too(slot)
+                self._all.append(slot)
             return slot
 
-    def give_back(self, slot: Slot | None, *, clean: bool = True) -> None:
-        """Let others have it; not ``clean`` when the server may still be writing to it."""
+    def _make(self, contract: Contract) -> Slot | None:
+        """A slot of the best kind that can be had."""
+        while self._kinds:
+            kind = self._kinds[0]
+            try:
+                return Slot(contract, self._cuda_memory if kind == "cuda" else SystemMemory)
+            except CudaError as e:
+                self._off(kind, f"GPU memory cannot be shared with the server: {e}", e)
+            except OSError as e:
+                self._off(kind, f"{FOLDER} has no room for a request: {e.strerror}", e)
+        return None
+
+    def _cuda_memory(self, _: str, size: int) -> CudaMemory:
+        return CudaMemory(*self._shared_gpu(), size)
+
+    def _shared_gpu(self) -> tuple[cuda_driver.Context, int]:
+        if "cuda" not in self._kinds:
+            raise CudaError(f'this is shared memory "{self._mode}"')
+        if self._gpu is None:
+            ordinal, device = cuda_memory.shared_gpu(self._where, sure=self._mode == "auto")
+            self._gpu = cuda_driver.context(ordinal), device
+        return self._gpu
+
+    def array(self, contract: Contract, name: str, count: int) -> DeviceArray:
+        """GPU memory for ``count`` samples of a tensor; see ``Model.device_array``."""
+        tensor = next((t for t in (*contract.inputs, *contract.outputs) if t.name == name), None)
+        if tensor is None or -1 in tensor.dims or not 1 <= count <= contract.max_batch:
+            known = ", ".join(str(t) for t in (*contract.inputs, *contract.outputs))
+            raise ContractError(
+                f'{contract.model} has no tensor "{name}" of {count} samples',
+                expected=f"n from 1 to {contract.max_batch}, and fixed sizes: {known}",
+            )
+        with self._lock:
+            try:
+                gpu, device = self._shared_gpu()
+                array = DeviceArray(gpu, device, (count, *tensor.dims), tensor.numpy)
+            except CudaError as e:
+                raise cuda_memory.unavailable(e) from e
+            self._guard_too(array)
+            self._arrays.append(array)
+            return array
+
+    def given(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs, with other libraries' arrays on the GPU as what can be checked and copied.
+
+        Raises:
+            ContractError: one lies on a GPU, and GPU memory is not shared with the server.
+        """
+        found = dict(inputs)
+        for name, array in inputs.items():
+            if not dlpack.on_gpu(array):
+                continue
+            try:
+                gpu, _ = self._shared_gpu()
+            except CudaError as e:
+                raise ContractError(
+                    f"{name} lies on a GPU, and GPU memory is not shared with the server: {e}",
+                    remedy='shared_memory="cuda", or copy it to a NumPy array',
+                ) from e
+            found[name] = dlpack.foreign(name, array, gpu)
+        for array in found.values():
+            if isinstance(array, DeviceArray):
+                array.memory.gpu.wait_for_all()  # a framework may still be writing to it
+        return found
+
+    def give_back(self, slot: Slot | None, *, clean: bool = True, arrays: Iterable[DeviceArray] = ()) -> None:
+        """Let others have it; not ``clean`` when the server may still use it and the request's ``arrays``."""
         if slot is None:
             return
+        slot.into = {}
+        for array in arrays:
+            array.in_doubt = not clean
         with self._lock:
             if clean:
+                if slot.memory.kind not in self._kinds:  # refused: there are to be no more of these
+                    return
                 self._free.append(slot)
             else:
-                slot.remove()
+                if slot.memory.kind == "system":
+                    slot.remove()
                 self._abandoned.append(slot)
 
     @property
@@ -197,44 +383,52 @@ class Slots:
             if slot in self._abandoned:
                 self._abandoned.remove(slot)
                 self._all.remove(slot)
-                self._tell("-", slot.region)
+                slot.registered = False
+                self._tell("-", slot)
+                slot.remove()
 
-    def refused(self, slot: Slot, e: ServerError) -> Slot | None:
+    def refused(self, region: Slot | DeviceArray, e: ServerError) -> Slot | None:
         """The server would not register it: go on without (mode "auto"), or raise."""
         if not e.refused or e.retriable:
             raise e
-        self._off(f"the server cannot share memory with us: {e.found}", e)
-        slot.remove()
+        if isinstance(region, DeviceArray):
+            raise cuda_memory.unavailable(e.found) from e
+        self._off(region.memory.kind, f"the server cannot share memory with us: {e.found}", e)
+        region.remove()
         return None
 
-    def registered(self) -> list[Slot]:
+    def registered(self) -> list[Slot | DeviceArray]:
         """What the server has registered and no request uses."""
-        return [
+        slots = [
             s for s in self._all if s.registered and (s not in self._abandoned or s in self.reclaimable())
         ]
+        arrays = [a for a in self._arrays if a.registered and (self._protected or not a.in_doubt)]
+        return [*slots, *arrays]
 
     def close(self) -> None:
         """Remove every file; the guard unregisters what is still ``registered``, and ends."""
         left = {s.region for s in self.registered()}
-        for slot in self._all:
-            slot.remove()
+        every: list[Slot | DeviceArray] = [*self._all, *self._arrays]
+        for region in every:
+            region.memory.remove(registered=region.registered)
         guard, self._guard = self._guard, None
         if guard is not None and guard.stdin is not None:
             try:
-                guard.stdin.writelines(f"-{s.region}\n".encode() for s in self._all if s.region not in left)
+                guard.stdin.writelines(_line("-", r) for r in every if not _stays(r, left))
                 guard.stdin.close()
             except OSError:
                 pass  # it was killed; nothing else can be done from here
             with suppress(subprocess.TimeoutExpired):  # it may wait for requests that are still running
                 guard.wait(_GUARD_SECONDS)
-        self._all, self._free, self._abandoned = [], [], []
+        self._all, self._free, self._abandoned, self._arrays = [], [], [], []
 
-    def _off(self, found: str, cause: Exception) -> None:
+    def _off(self, kind: str, found: str, cause: Exception) -> None:
+        """No more of this kind; raises ClientError where it was asked for by name."""
         if self._must:
             raise ClientError(found, remedy="--shared-memory auto or off") from cause
-        self._on = False
+        self._kinds = [k for k in self._kinds if k != kind]
 
-    def _guard_too(self, region: str) -> None:
+    def _guard_too(self, region: Slot | DeviceArray) -> None:
         if self._guard is None:
             root = str(Path(__file__).resolve().parents[2])
             self._guard = subprocess.Popen(
@@ -246,9 +440,9 @@ class Slots:
             )
         self._tell("+", region)
 
-    def _tell(self, sign: str, region: str) -> None:
+    def _tell(self, sign: str, region: Slot | DeviceArray) -> None:
         if self._guard is not None and self._guard.stdin is not None:
-            self._guard.stdin.write(f"{sign}{region}\n".encode())
+            self._guard.stdin.write(_line(sign, region))
             self._guard.stdin.flush()
 
 
@@ -258,11 +452,22 @@ def protects(metadata: Mapping[str, Any]) -> bool:
     return all(n.isdigit() for n in numbers) and tuple(map(int, numbers)) >= _PROTECTS
 
 
-def forgotten(slot: Slot | None, e: ServerError) -> None:
-    """Mark the slot for registering anew when that is what the error asks for: the server was restarted."""
-    if slot is not None and e.refused and "shared memory region" in e.found:
-        slot.registered = False
-        e.retriable = True
+def forgotten(regions: Iterable[Slot | DeviceArray], e: ServerError) -> None:
+    """Mark them for registering anew when that is what the error asks for: the server was restarted."""
+    if e.refused and "shared memory region" in e.found:
+        for region in regions:
+            region.registered = False
+            e.retriable = True
+
+
+def _stays(region: Slot | DeviceArray, left: set[str]) -> bool:
+    """Whether the guard has still to unregister it."""
+    return region.region in left or (region.memory.kind == "cuda" and region.registered)
+
+
+def _line(sign: str, region: Slot | DeviceArray) -> bytes:
+    """What the guard reads."""
+    return f"{sign}{region.memory.kind} {region.region}\n".encode()
 
 
 def _on_this_host(host: str) -> bool:

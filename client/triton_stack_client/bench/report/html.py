@@ -7,9 +7,10 @@ from pathlib import Path
 
 from triton_stack_client.bench.perf import PARTS, Point
 from triton_stack_client.bench.report import svg
-from triton_stack_client.bench.results import Results, clients
+from triton_stack_client.bench.results import Results, clients, local_name
 
-_STYLE = Path(__file__).with_name("report.css").read_text("utf-8") + "".join(
+# Of every report, this one's and those of tune.
+STYLE = Path(__file__).with_name("report.css").read_text("utf-8") + "".join(
     f".line.c{n},.hollow.c{n}{{stroke:var(--c{n})}}.solid.c{n},.bar.c{n}{{fill:var(--c{n})}}"
     f".legend i.c{n}{{background:var(--c{n})}}"
     for n in range(8)
@@ -23,7 +24,7 @@ def render(results: Results) -> str:
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"
-        f"<title>bench: {escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<title>bench: {escape(title)}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(title)}: served against local</h1>",
         f"<p class='soft'>{escape(_measured_on(results))}</p>",
     ]
@@ -125,7 +126,8 @@ def _time(results: Results) -> str:
 def _ratios(results: Results) -> str:
     rows = [svg.Bar(what, [("ratio", ratio)], f"{ratio:.3f}") for what, ratio in results.ratios()]
     plot = svg.bars(rows, unit="served / local", colours={"ratio": 0}, reference=1.0)
-    turns = "Measured in turns with the baseline. " if results.latency else ""
+    in_turns = results.latency or results.comparisons
+    turns = "Measured in turns with the baseline. " if in_turns else ""
     note = f"{turns}Latency: lower is better; images/s: higher is."
     return f"<section><h2>Served over local</h2>{plot}<p class='soft'>{note}</p></section>"
 
@@ -134,7 +136,7 @@ def _table(results: Results) -> str:
     head = ["", "images/s", "p50 ms", "p95 ms", "p99 ms", *PARTS.values()]
     rows = [
         [
-            f"local, batch {f.batch}",
+            f"{local_name(f)}, batch {f.batch}",
             f"{f.images_per_s:,.1f}",
             f"{f.p50:.2f}",
             "",

@@ -1,0 +1,1 @@
+"""Judging candidates: the objective, the noise, successive halving."""
