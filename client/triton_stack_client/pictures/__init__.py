@@ -1,0 +1,1 @@
+"""Pictures over plain HTTP: one picture in, its labels out as JSON; batched by Triton."""
