@@ -1,0 +1,1 @@
+"""More than one machine: releases in a registry, rollouts over nodes, the agent of a node."""

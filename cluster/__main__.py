@@ -1,0 +1,12 @@
+"""``python -m cluster``."""
+
+import sys
+
+from models_volume import leash
+
+if __name__ == "__main__":
+    leash.hold()  # before the imports, which take a while
+
+    from cluster.cli import main
+
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Releases in a registry: pushed, signed, promoted, pulled."""

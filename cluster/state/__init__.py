@@ -1,0 +1,1 @@
+"""What the nodes of a cluster share: documents, kept as tags of the registry."""
