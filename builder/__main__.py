@@ -2,7 +2,7 @@
 
 import sys
 
-from builder import leash
+from models_volume import leash
 
 if __name__ == "__main__":
     leash.hold()  # before the imports, which take a while

@@ -14,6 +14,7 @@ from builder import hashing, progress
 from builder.errors import BuilderError, ReleaseError, SpecError
 from builder.release.lifecycle import ModelReleases
 from builder.release.store import Store
+from builder.variants import command as variants
 from models_volume import layout
 
 # What only a build needs (ONNX, the spec's checks) is imported there: a command of the way back is quick so.
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         build.add_argument("--force", action="store_true", help="build even when nothing changed")
         if run is _build:
             build.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
-        _untrained(build)
+        _building(build)
         _volume(build)
         build.set_defaults(run=run)
 
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     releases = commands.add_parser("releases", help="list the releases")
     _volume(releases)
     releases.set_defaults(run=_releases)
+    variants.add(commands)
     return parser
 
 
@@ -130,6 +132,22 @@ def _flip(parser: argparse.ArgumentParser) -> None:
         help="what serves it: refuse a release that this engine, on this machine, cannot load",
     )
     _volume(parser)
+
+
+def _building(parser: argparse.ArgumentParser) -> None:
+    _untrained(parser)
+    words = "wait at most so long (10) for a lull on the GPU before an engine is built, then build anyway"
+    parser.add_argument("--quiet-gpu", type=_minutes, nargs="?", const=10.0, metavar="MINUTES", help=words)
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes <= 24 * 60:
+        raise ValueError(text)
+    return minutes
+
+
+_minutes.__name__ = "number of minutes, above 0 and up to a day"  # argparse's own words name the function
 
 
 def _untrained(parser: argparse.ArgumentParser) -> None:
@@ -169,8 +187,12 @@ def _deploy(args: argparse.Namespace) -> List[Dict[str, Any]]:
     return [build.deploy(file, store, args.engine, **_how(args)) for file in files]
 
 
-def _how(args: argparse.Namespace) -> Dict[str, bool]:
-    return {"allow_untrained": args.allow_untrained, "force": args.force}
+def _how(args: argparse.Namespace) -> Dict[str, Any]:
+    return {
+        "allow_untrained": args.allow_untrained,
+        "force": args.force,
+        "quiet_gpu": args.quiet_gpu,
+    }
 
 
 def _checked(args: argparse.Namespace) -> List[Path]:
@@ -282,7 +304,9 @@ def _about(row: Dict[str, Any]) -> str:
     if row["state"] == "unreadable":
         return str(row["reason"])
     engine, weights = row["engine"], row["weights"]
-    return f"{row['created']}  {engine['name']} {engine['version']}  weights: {weights['description']}"
+    told = f"{row['created']}  {engine['name']} {engine['version']}  weights: {weights['description']}"
+    evaluation = row.get("evaluation")
+    return f"{told}  {evaluation['metric']} {evaluation['after']['accuracy']:.2%}" if evaluation else told
 
 
 def _export(args: argparse.Namespace) -> Dict[str, Any]:
@@ -323,6 +347,12 @@ def _export(args: argparse.Namespace) -> Dict[str, Any]:
         "sha256": hashing.of_path(args.output / layout.ONNX),
         "golden": layout.GOLDEN,
     }
+    if spec.evaluation is not None:  # the data stay where they are: they may be large
+        place = os.path.relpath(spec.evaluation.path, args.output.resolve())
+        document["evaluation"][spec.evaluation.kind] = place
+    if spec.quantization is not None:
+        place = os.path.relpath(spec.quantization.path, args.output.resolve())
+        document["calibration"][spec.quantization.kind] = place
     for entry in document["inputs"]:
         entry.pop("samples", None)  # they are in golden.npz now
         entry.pop("tensor", None)

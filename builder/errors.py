@@ -5,7 +5,10 @@
     |- SourceError      the model, its weights or its hash are not what the spec names
     |- ExportError      TensorFlow -> ONNX failed, or gave another interface than the spec's
     |- EngineError      the engine was not built, does not load, or cannot run here
+    |  `- CrashError    its tool was ended by a signal
+    |- QuantizationError  an INT8 model cannot be made, or is not good enough
     |- ParityError      the engine does not agree with the source model
+    |- EvaluationError  it is not accurate enough on labelled data, or the data cannot tell
     `- ReleaseError     the models volume cannot be changed as asked
        `- LockedError   somebody else is changing it
 
@@ -113,8 +116,20 @@ class EngineError(BuilderError):
     """The engine could not be built, loaded or run."""
 
 
+class QuantizationError(BuilderError):
+    """The model cannot be quantized with this data, or loses too much by it."""
+
+
+class CrashError(EngineError):
+    """The engine's tool was ended by a signal: it crashed, or the system ended it."""
+
+
 class ParityError(BuilderError):
     """The engine's answers are outside the spec's tolerances."""
+
+
+class EvaluationError(BuilderError):
+    """The accuracy on labelled data is outside the spec's bounds, or the data cannot tell."""
 
 
 class ReleaseError(BuilderError):

@@ -2,11 +2,12 @@
 
     repository/<model>         -> ../releases/<model>/<N>/model     what Triton reads
     releases/<model>/<N>/      a release: model/ for Triton, and beside it what describes it
-    releases/<model>/.last .history .pending .back
+    releases/<model>/.last .history .pending .back .spec
     staging/  cache/  lock/  logs/  audit.log
+    cluster/traffic.json         which servers are canaries, written by the node's agent (traffic.py)
 
 A model is live when its entry in the repository is a link to a release. Reading only: the builder alone
-writes here.
+writes here (and an agent its own folder cluster/).
 """
 
 from __future__ import annotations
@@ -25,11 +26,16 @@ MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 VERIFIED = "verified.npz"
 ONNX = "model.onnx"
+EVALUATION = "evaluation.json"  # where its spec asks for an evaluation; for people, beside it:
+EVALUATION_PAGE = "evaluation.html"
+QUANTIZATION = "quantization.json"  # with INT8 only: what became of each layer, and how good it is
+QUANTIZATION_PAGE = "quantization.html"  # the same to look at
 FAILED = "failed.json"  # why it never goes live again; not part of what was published
 CONFIG = "model/config.pbtxt"
 # Files of a model, beside its releases.
 PENDING = ".pending"  # the change that is to be proven
 HISTORY = ".history"  # which releases were proven
+SPEC = ".spec"  # the path of the spec that was built last, on the machine that built it
 BACK = ".back"  # the link that goes live if the change fails, or with the next rollback
 
 
@@ -51,7 +57,7 @@ class Volume:
 
     @property
     def cache(self) -> Path:
-        """Exports, by key; may be deleted at any time."""
+        """Exports, by key, and TensorRT's timings; may be deleted at any time."""
         return self.root / "cache"
 
     @property
@@ -63,6 +69,11 @@ class Volume:
     def audit_log(self) -> Path:
         """One line of JSON for each change."""
         return self.root / "audit.log"
+
+    @property
+    def traffic(self) -> Path:
+        """What the gateway sends to canaries."""
+        return self.root / "cluster" / "traffic.json"
 
     def link(self, model: str) -> Path:
         """A model's entry in the repository."""
@@ -118,6 +129,13 @@ class Volume:
     def all_live(self) -> Dict[str, int]:
         """Each live model and the number of its live release."""
         return {name: version for name, version in self.links().items() if version is not None}
+
+    def spec(self, model: str) -> str:
+        """The path of the spec that a model was last built from; empty where nobody knows it."""
+        try:
+            return (self.of_model(model) / SPEC).read_text("utf-8").strip()
+        except (OSError, ValueError):
+            return ""
 
     def pending(self, model: str) -> bool:
         """Whether a change of the model is not settled yet."""

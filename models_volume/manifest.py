@@ -57,6 +57,7 @@ class Manifest:
         max_abs, top1: the spec's tolerances for answers.
         engine: name, version, gpu, file, bytes, sha256, argv.
         parity: the figures that were measured when it was built.
+        evaluation: its accuracy on labelled data; empty where it was not evaluated.
         served: by output, how far served answers may be from the release's.
         spec: the spec it was built from, as plain data.
     """
@@ -73,6 +74,7 @@ class Manifest:
     weights: Weights
     engine: Dict[str, Any]
     parity: Dict[str, Any]
+    evaluation: Dict[str, Any]
     served: Dict[str, Dict[str, float]]
     spec: Dict[str, Any]
 
@@ -95,6 +97,7 @@ class Manifest:
             ),
             engine=dict(data["engine"]),
             parity=dict(data.get("parity") or {}),
+            evaluation=dict(data.get("evaluation") or {}),
             served={str(k): dict(v) for k, v in ((data.get("parity") or {}).get("served") or {}).items()},
             spec=dict(data["spec"]),
         )

@@ -1,6 +1,6 @@
 """Image preprocessing as numbers, so that the graph, the golden samples and any client agree on it.
 
-The modes and figures are those of ``keras.applications.imagenet_utils.preprocess_input``.
+The modes and figures are those of ``keras.applications.imagenet_utils.preprocess_input``, and two more.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ MODES: Dict[str, Preprocessing] = {
         Preprocessing("torch", "RGB", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         # MobileNet, Inception, Xception: -1..1.
         Preprocessing("tf", "RGB", 1 / 127.5, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+        # EfficientNet-Lite: (RGB - 127) / 128.
+        Preprocessing("lite", "RGB", 1 / 128, (127 / 128,) * 3, (1.0, 1.0, 1.0)),
         # 0..1, any number of channels.
         Preprocessing("unit", "RGB", 1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     )

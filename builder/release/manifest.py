@@ -16,9 +16,13 @@ from builder.spec.model import Input, Spec
 from models_volume.manifest import SCHEMA
 
 LABELS = "labels.txt"
+EVALUATION = "evaluation"  # among the hashes: of the labelled data, which a build does not copy
+CALIBRATION = "calibration"  # likewise
 # Raise it when the exporter writes another ONNX file or other golden samples for the same spec: releases and
 # exports made before are then made anew. A comment, or a fix that changes no result, leaves it.
 EXPORTER = 1
+# Of `serving`, what was in a fingerprint before there were levers that a device may lack.
+_SERVING = ("gpu_instances", "cpu_instances", "max_queue_delay_us", "preferred_batch_sizes", "warmup")
 # Of the environment, what shapes an exported model.
 _TOOLS = ("tensorflow", "tensorflow-cpu", "keras", "tf-keras", "tf2onnx", "onnx", "numpy")
 
@@ -40,10 +44,29 @@ def export_key(spec: Spec, hashes: Dict[str, str]) -> str:
     data = spec.as_json()
     shaping = {k: data[k] for k in ("source", "inputs", "outputs", "opset", "parity")}
     shaping["parity"] = {k: data["parity"][k] for k in ("samples", "seed")}
+    hashes = {what: value for what, value in hashes.items() if what not in (CALIBRATION, EVALUATION)}
     used = tools() if spec.source.kind != "onnx" else {}
     if spec.source.kind == "onnx" and spec.source.golden is None:
         used = tools(["onnxruntime", "numpy"])  # they make the golden samples
     return hashing.of_json({"spec": shaping, "hashes": hashes, "tools": used, "exporter": EXPORTER})
+
+
+def model_key(spec: Spec, hashes: Dict[str, str]) -> str:
+    """A hash of all that shapes the model that an engine is built of: the export, and its quantization."""
+    exported = export_key(spec, hashes)
+    if spec.quantization is None:
+        return exported
+    from builder.quantize import make  # imports onnxruntime
+
+    asked = spec.as_json()
+    shaping = {k: asked.get(k) for k in ("precision", "quantization", "evaluation")}
+    return hashing.of_json(
+        {
+            "export": exported,
+            "quantization": shaping,
+            "made": make.key(hashes[CALIBRATION], hashes.get(EVALUATION)),
+        }
+    )
 
 
 def fingerprint(
@@ -69,10 +92,14 @@ def fingerprint(
     """
     data = spec.as_json()
     del data["description"]
+    # The other levers count by what they make of the configuration: a device that ignores one builds
+    # nothing anew for it.
+    data["serving"] = {key: data["serving"][key] for key in _SERVING}
     gpu = engine.get("gpu") or {}
     made_of = {
         "spec": data,
         "labels": {what: value for what, value in hashes.items() if what.startswith("labels")},
+        **({"evaluation": hashes[EVALUATION]} if EVALUATION in hashes else {}),
         "onnx": onnx,
         "golden": golden,
         "recipe": recipe,
@@ -148,15 +175,23 @@ def make(
     weights: Dict[str, Any],
     parity: Dict[str, Any],
     proof: Dict[str, Any],
+    evaluation: Optional[Dict[str, Any]],
     seconds: Dict[str, float],
     ngc_tag: Optional[str],
+    quantization: Optional[Dict[str, Any]] = None,
+    ignored: Sequence[str] = (),
+    origin: Optional[Dict[str, Any]] = None,
 ) -> Dict[str, Any]:
     """The manifest as data.
 
     Args:
-        export: the ``export_key``.
+        export: the ``model_key``.
         files: the sha256 of every file of the release but this one.
         engine: its identity, file, bytes, sha256 and the exact argv.
+        evaluation: the accuracy on labelled data; None where the spec asks for none.
+        quantization: with INT8, its report in short.
+        ignored: keys of ``serving`` that this device does not have.
+        origin: where it came from; None where it was built here.
     """
     return {
         "schema": SCHEMA,
@@ -171,9 +206,13 @@ def make(
         "engine": engine,
         "parity": parity,
         "proof": proof,
+        "evaluation": evaluation,
+        "ignored": list(ignored),
         "source": {"kind": spec.source.kind, "name": spec.source.name, "sha256": hashes},
         "tools": tools(),
         "ngc_tag": ngc_tag,
         "seconds": {k: round(v, 2) for k, v in seconds.items()},
         "spec": spec.as_json(),
+        **({} if quantization is None else {"quantization": quantization}),
+        **({} if not origin else {"origin": origin}),
     }

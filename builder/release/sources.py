@@ -9,6 +9,9 @@ from typing import Any, Dict, Optional, Tuple
 
 from builder import hashing
 from builder.errors import BuilderError, SourceError
+from builder.evaluation import data
+from builder.quantize import data as calibration
+from builder.release.manifest import CALIBRATION, EVALUATION
 from builder.spec.model import Spec
 
 
@@ -26,7 +29,12 @@ def files(spec: Spec) -> Dict[str, Path]:
 
 
 def hashes(spec: Spec) -> Dict[str, str]:
-    """SHA-256 of every file the spec names; raises SourceError where the spec's own hash differs."""
+    """SHA-256 of every file the spec names, and of its labelled data.
+
+    Raises:
+        SourceError: the spec's own hash differs.
+        EvaluationError: the labelled data cannot be used.
+    """
     weights = spec.source.weights
     wanted = {"model": spec.source.sha256, "weights": weights.sha256 if weights else None}
     found = {}
@@ -38,6 +46,10 @@ def hashes(spec: Spec) -> Dict[str, str]:
                 expected=f"sha256 {wanted[what]}",
                 remedy="restore the file the spec means, or write the new hash into the spec",
             )
+    if spec.evaluation is not None:
+        found[EVALUATION] = data.load(spec).sha256
+    if spec.quantization is not None:  # read where it lies: it may be large, and a part of it is used
+        found[CALIBRATION] = calibration.sha256(spec)
     return found
 
 

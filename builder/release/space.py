@@ -21,6 +21,8 @@ _UNKNOWN = 250 << 20
 # What a build writes, in sizes of the model: the copy of the source that is hashed and built from, the export
 # in the cache, its copy in the release, and the engine, which is no larger than the FP32 model it is made of.
 _COPIES = 4
+# The prepared graph, two copies to calibrate with, and the quantized one.
+_QUANTIZING = 4
 _MARGIN = 32 << 20  # golden samples, logs, labels
 
 
@@ -29,8 +31,9 @@ def needed(spec: Spec, store: Store) -> int:
     weights = spec.source.weights
     files = [p for p in (spec.source.path, weights.path if weights else None) if p is not None]
     last = _last(spec, store)
+    copies = _COPIES + (_QUANTIZING if spec.quantization else 0)
     size = max(sum(map(_bytes, files)), last or 0) if files or last else _UNKNOWN
-    return _COPIES * size + _MARGIN
+    return copies * size + _MARGIN
 
 
 def check(spec: Spec, store: Store) -> None:

@@ -63,7 +63,7 @@ class Store:
 
     @property
     def cache(self) -> Path:
-        """Exports, by key; may be deleted at any time."""
+        """Exports, by key, and TensorRT's timings; may be deleted at any time."""
         return self.volume.cache
 
     @contextlib.contextmanager
@@ -288,6 +288,11 @@ class Store:
         except (ReleaseError, OSError, KeyError, TypeError, ValueError, AttributeError) as e:
             return str(e).splitlines()[0]
         return ""
+
+    def remember_spec(self, model: str, file: Path) -> None:
+        """Note which file a model was built from, for ./scripts/tune; nothing depends on it."""
+        with contextlib.suppress(OSError):
+            _replace_text(self.volume.of_model(model) / layout.SPEC, f"{file.absolute()}\n")
 
     def audit(self, event: str, **facts: Any) -> None:
         """Append one line to the audit log."""

@@ -9,6 +9,7 @@ from triton_stack_client.classify.api import AsyncClassifier, Classifier
 from triton_stack_client.contract import Contract, Tensor
 from triton_stack_client.errors import ClientError, ContractError, PictureError, ReleaseError, ServerError
 from triton_stack_client.model import AsyncModel, Model
+from triton_stack_client.transport.cuda_memory import DeviceArray
 
 __all__ = [
     "AsyncClassifier",
@@ -18,6 +19,7 @@ __all__ = [
     "ClientError",
     "Contract",
     "ContractError",
+    "DeviceArray",
     "Label",
     "Model",
     "PictureError",

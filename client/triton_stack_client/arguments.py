@@ -10,7 +10,7 @@ import argparse
 import os
 from pathlib import Path
 
-WAYS = ("grpc", "http", "grpc+shm", "http+shm")
+WAYS = ("grpc", "http", "grpc+shm", "http+shm", "grpc+cuda", "http+cuda")
 MODEL = "the model's name (default: the only live one)"
 JSON = "print the answer, or the error, as JSON"
 
@@ -35,9 +35,9 @@ def classify(parser: argparse.ArgumentParser, *, model: str = MODEL, as_json: st
     )
     parser.add_argument(
         "--shared-memory",
-        choices=("auto", "system", "off"),
+        choices=("auto", "cuda", "system", "off"),
         default="auto",
-        help="hand pictures over in memory shared with a server on this machine (auto)",
+        help="hand pictures over in memory shared with a server on this machine: the GPU's or its own (auto)",
     )
     parser.add_argument(
         "--models-dir", type=Path, metavar="DIR", help="the server's (default: $MODELS_DIR, without --url)"
@@ -45,6 +45,66 @@ def classify(parser: argparse.ArgumentParser, *, model: str = MODEL, as_json: st
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help=as_json)
     form.add_argument("--csv", action="store_true", help="print a row for each picture and rank")
+
+
+def pictures(parser: argparse.ArgumentParser) -> None:
+    """Answer pictures sent over HTTP; the environment's settings are the defaults."""
+    setting = os.environ.get
+    parser.add_argument("--host", default="127.0.0.1", help="what to listen on (127.0.0.1)")
+    parser.add_argument(
+        "--port", type=int, default=setting("PICTURES_PORT") or "8010", help="and where (8010)"
+    )
+    parser.add_argument("--url", help="Triton's gRPC, host:port (default: this stack's server)")
+    parser.add_argument(
+        "--models-dir",
+        type=Path,
+        default=setting("MODELS_DIR") or None,
+        metavar="DIR",
+        help="the server's volume (default: $MODELS_DIR)",
+    )
+    parser.add_argument(
+        "--max-mb", type=above_zero, default=setting("PICTURES_MAX_MB") or "10", metavar="MB",
+        help="of a picture's file (10)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-megapixels", type=above_zero, default=setting("PICTURES_MAX_MEGAPIXELS") or "50", metavar="N",
+        help="million pixels of a picture (50)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--queue", type=positive, default=setting("PICTURES_QUEUE") or "64", metavar="N",
+        help="pictures in memory at once; further ones get 503 (64)",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=positive, metavar="N", help="that decode (as many as cores)")
+    parser.add_argument(
+        "--body-timeout", type=above_zero, default=10.0, metavar="S", help="for a picture to arrive (10)"
+    )
+    parser.add_argument(
+        "--timeout", type=above_zero, default=30.0, metavar="S", help="for the answer, after that (30)"
+    )
+    parser.add_argument(
+        "--drain", type=above_zero, default=setting("EXIT_TIMEOUT_SECS") or "30", metavar="S",
+        help="that requests in flight get when told to stop (30)",
+    )  # fmt: skip
+    parser.set_defaults(json=False)
+
+
+def shadow(parser: argparse.ArgumentParser) -> None:
+    """Compare answers to copies of requests; the environment's settings are the defaults."""
+    setting = os.environ.get
+    parser.add_argument("--host", default="127.0.0.1", help="what to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=setting("SHADOW_PORT") or "8011", help="and where (8011)")
+    parser.add_argument(
+        "--models-dir", type=Path, default=Path(setting("MODELS_DIR") or "models"), metavar="DIR",
+        help="whose live releases say how far answers may differ (default: $MODELS_DIR)",
+    )  # fmt: skip
+    parser.add_argument("--queue", type=positive, default=256, metavar="N", help="copies that may wait (256)")
+    parser.add_argument(
+        "--max-mb", type=above_zero, default=128.0, metavar="MB", help="of all copies in memory (128)"
+    )
+    parser.add_argument(
+        "--timeout", type=above_zero, default=30.0, metavar="S", help="for a server's answer (30)"
+    )
+    parser.set_defaults(json=False)
 
 
 def latency(parser: argparse.ArgumentParser, *, model: str = MODEL, as_json: str = JSON) -> None:
@@ -55,11 +115,12 @@ def latency(parser: argparse.ArgumentParser, *, model: str = MODEL, as_json: str
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="samples in a request (1)")
     parser.add_argument(
         "--shared-memory",
-        choices=("auto", "system", "off"),
+        choices=("auto", "cuda", "system", "off"),
         default="off",
         help="also measure requests whose arrays travel in shared memory (off)",
     )
-    parser.add_argument("--local", metavar="COMMAND", help=argparse.SUPPRESS)
+    for hidden in ("--local", "--trtexec"):
+        parser.add_argument(hidden, default="", metavar="COMMAND", help=argparse.SUPPRESS)
     server(parser)
 
 
@@ -71,12 +132,21 @@ def bench(parser: argparse.ArgumentParser, *, model: str = MODEL, as_json: str =
         "--quick", action="store_true", help="fewer points, shorter windows: about two minutes"
     )
     parser.add_argument(
-        "--way", nargs="+", choices=WAYS, help="protocols (grpc http; +shm: system shared memory)"
+        "--way",
+        nargs="+",
+        choices=WAYS,
+        help="protocols (grpc http, on a GPU grpc+cuda too; +shm: system shared memory, +cuda: CUDA's)",
     )
     parser.add_argument(
         "--batch", nargs="+", type=positive, metavar="N", help="batch sizes (the profile's min and opt)"
     )
-    parser.add_argument("--concurrency", nargs="+", type=positive, metavar="N", help="clients (1 2 4 8 16)")
+    parser.add_argument(
+        "--concurrency",
+        nargs="+",
+        type=positive,
+        metavar="N",
+        help="clients (1 2 4 8 16; on a GPU 1 8 64 256)",
+    )
     parser.add_argument(
         "--latency-budget-ms", type=float, metavar="MS", help="name the best point with a p99 within"
     )
@@ -90,7 +160,7 @@ def bench(parser: argparse.ArgumentParser, *, model: str = MODEL, as_json: str =
         metavar="RUN",
         help="print what changed: against this run, or between two",
     )
-    for hidden in ("--local", "--perf-analyzer", "--libraries", "--reports"):
+    for hidden in ("--local", "--trtexec", "--perf-analyzer", "--libraries", "--reports"):
         parser.add_argument(hidden, default="", help=argparse.SUPPRESS)
     server(parser)
 
@@ -134,6 +204,14 @@ def server(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--models-dir", type=Path, default=Path(os.environ.get("MODELS_DIR") or "models"), metavar="DIR"
     )
+
+
+def above_zero(text: str) -> float:
+    """A number above zero, for argparse."""
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise ValueError(text)
+    return value
 
 
 def positive(text: str) -> int:

@@ -1,4 +1,4 @@
-"""``python -m triton_stack_client``: smoke, prove, classify."""
+"""``python -m triton_stack_client``: smoke, prove, classify, pictures, shadow."""
 
 from __future__ import annotations
 
@@ -34,6 +34,13 @@ def _parser() -> argparse.ArgumentParser:
         ("smoke", "prove that every live model is served as released", arguments.smoke, _smoke),
         ("prove", "wait until one version answers, and answers as released", arguments.prove, _prove),
         ("classify", "name what is on pictures", arguments.classify, _classify),
+        ("pictures", "answer pictures sent over HTTP with their labels", arguments.pictures, _pictures),
+        (
+            "shadow",
+            "compare a canary with another server on copied requests",
+            arguments.shadow,
+            _shadow,
+        ),
     ):
         command = commands.add_parser(name, help=help_line)
         options(command)
@@ -51,6 +58,18 @@ def _classify(args: argparse.Namespace) -> int:
     from triton_stack_client.classify.command import (
         run,  # Pillow and asyncio are nothing to the other commands
     )
+
+    return run(args)
+
+
+def _pictures(args: argparse.Namespace) -> int:
+    from triton_stack_client.pictures.command import run  # aiohttp
+
+    return run(args)
+
+
+def _shadow(args: argparse.Namespace) -> int:
+    from triton_stack_client.shadow.command import run  # aiohttp
 
     return run(args)
 

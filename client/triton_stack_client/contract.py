@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from triton_stack_client.errors import ContractError
-from triton_stack_client.transport.protocol import NAMES, Arrays
+from triton_stack_client.transport.dlpack import GpuArray
+from triton_stack_client.transport.protocol import NAMES, Given
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ class Contract:
             remedy=f"answer = model.infer({{{given}}}), then answer{got}",
         )
 
-    def check(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        """The arrays as they can travel, copied only where one is not contiguous.
+    def check(self, inputs: Mapping[str, Given]) -> dict[str, Given]:
+        """The arrays as they can travel, copied only where one is not contiguous. On a GPU they all are.
 
         Raises:
             ContractError: a name, dtype or shape is not the model's. Nothing is converted silently.
@@ -120,18 +121,21 @@ class Contract:
         for name, array in inputs.items():
             tensor = wanted[name]
             if (
-                not isinstance(array, np.ndarray)
+                not isinstance(array, np.ndarray | GpuArray)
                 or array.dtype != tensor.numpy
                 or not tensor.takes(array.shape[1:])
             ):
                 raise ContractError(f"{self.model} takes {tensor}; given was {_describe(array)}")
-            sizes.add(len(array))
+            sizes.add(array.shape[0])
         if len(sizes) != 1 or not 1 <= min(sizes) <= self.max_batch:
             found = " and ".join(map(str, sorted(sizes)))
             raise ContractError(
                 f"{self.model} takes 1 to {self.max_batch} samples at once; given were {found}"
             )
-        return {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        return {
+            name: np.ascontiguousarray(array) if isinstance(array, np.ndarray) else array
+            for name, array in inputs.items()
+        }
 
 
 def ranges_of(entries: list[dict[str, int] | None] | None) -> tuple[tuple[int, int, int] | None, ...]:
@@ -173,6 +177,8 @@ def _names(tensors: tuple[Tensor, ...]) -> str:
 
 
 def _describe(array: Any) -> str:
-    if isinstance(array, np.ndarray):
-        return f"{array.dtype} {list(array.shape)}"
-    return type(array).__name__
+    if isinstance(array, np.ndarray | GpuArray):
+        where = "" if isinstance(array, np.ndarray) else " on a GPU"
+        return f"{array.dtype} {list(array.shape)}{where}"
+    name = type(array).__name__
+    return f"{name} (numpy.from_dlpack makes an array of it)" if hasattr(array, "__dlpack__") else name

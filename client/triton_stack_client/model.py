@@ -18,6 +18,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,9 @@ from triton_stack_client.contract import Contract
 from triton_stack_client.errors import ServerError
 from triton_stack_client.transport import address
 from triton_stack_client.transport import shared_memory as system_memory
+from triton_stack_client.transport.cuda_memory import DeviceArray
 from triton_stack_client.transport.protocol import Arrays, AsyncConnection, Connection
+from triton_stack_client.transport.shared_memory import Call
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two tries
 
@@ -61,7 +64,8 @@ class Model:
         protocol: "http" or "grpc" (the default), where ``url`` does not say.
         version: a version number; the live one by default, whatever it is at each request.
         timeout: seconds for each call, tries included.
-        shared_memory: "off", "system" (client and server share /dev/shm) or "auto" (where they do).
+        shared_memory: "off", "system" (client and server share /dev/shm), "cuda" (they share a GPU's memory)
+            or "auto" (the best of them that can be had).
 
     A gRPC model may be shared by threads, an HTTP model belongs to one.
 
@@ -106,11 +110,12 @@ class Model:
                     time.sleep(tries.pause(e))
         return self._contract
 
-    def predict(self, batch: np.ndarray) -> np.ndarray:
+    def predict(self, batch: Any) -> np.ndarray:
         """Run one batch through a model with one input and one output.
 
         Args:
-            batch: [n, *dims] in the input's own dtype, 1 <= n <= contract.max_batch.
+            batch: [n, *dims] in the input's own dtype, 1 <= n <= contract.max_batch; NumPy's, or on a GPU as
+                for ``infer``.
 
         Returns:
             [n, *dims] in the output's dtype.
@@ -122,22 +127,40 @@ class Model:
         given, got = self.contract.single()
         return self.infer({given.name: batch})[got.name]
 
-    def infer(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        """Run one batch: every input by name to every output by name; see ``predict``."""
-        arrays = self.contract.check(inputs)
-        outputs = [t.name for t in self.contract.outputs]
-        slot, clean = self._slots.borrow(self.contract), False
+    def infer(self, inputs: Mapping[str, Any], *, into: Mapping[str, DeviceArray] | None = None) -> Arrays:
+        """Run one batch: every input by name to every output by name; see ``predict``.
+
+        Where GPU memory is shared with the server, an input may lie on that GPU, of any library that speaks
+        DLPack or ``__cuda_array_interface__``: it is copied once within the GPU. What lies in a
+        ``device_array`` is not copied at all.
+
+        Args:
+            into: outputs that are to stay on the GPU, and where; the others are returned.
+        """
+        call = self._slots.call(self.contract, inputs, into)
+        clean = False
         try:
-            answer = self._request(arrays, outputs, slot)
+            answer = self._request(call)
         except ServerError as e:
             clean = e.refused
             raise
         else:
             clean = True
         finally:
-            self._slots.give_back(slot, clean=clean)
+            self._slots.give_back(call.slot, clean=clean, arrays=call.device_arrays)
         self._reclaim()
         return answer
+
+    def device_array(self, name: str, count: int) -> DeviceArray:
+        """GPU memory for ``count`` samples of an input or output, which the server has open too.
+
+        It is the model's until ``close``. With ``shared_memory`` "cuda", or "auto" where a GPU is shared.
+
+        Raises:
+            ContractError: the model has no such tensor, or takes no such batch.
+            ClientError: GPU memory cannot be shared with the server.
+        """
+        return self._slots.array(self.contract, name, count)
 
     def _reclaim(self) -> None:
         """Unregister what earlier requests left in doubt, where that is safe by now."""
@@ -145,38 +168,39 @@ class Model:
             if self._slots.asks_version:
                 self._slots.version(self._connection.server())
             for slot in self._slots.reclaimable():
-                self._connection.unregister(slot.region)
+                self._connection.unregister(slot.region, slot.memory.kind)
                 self._slots.drop(slot)
         except ServerError:
             pass  # it is still in use, or the server has gone: there will be another answer
 
-    def _request(self, arrays: Arrays, outputs: list[str], slot: system_memory.Slot | None) -> Arrays:
+    def _request(self, call: Call) -> Arrays:
         tries = _Tries(self._timeout)
         while True:
             try:
-                if slot is not None and not slot.registered:
-                    slot = self._register(slot)
+                for region in call.unregistered():
+                    self._register(call, region)
                 return self._connection.infer(
-                    self.name, self._version, arrays, outputs, timeout=tries.left, slot=slot
+                    self.name, self._version, call.inputs, call.outputs, timeout=tries.left, slot=call.used
                 )
             except ServerError as e:
-                system_memory.forgotten(slot, e)
+                system_memory.forgotten(call.regions, e)
                 time.sleep(tries.pause(e))
 
-    def _register(self, slot: system_memory.Slot) -> system_memory.Slot | None:
+    def _register(self, call: Call, region: system_memory.Slot | DeviceArray) -> None:
         try:
-            self._connection.register(slot.region, slot.size)
+            self._connection.register(region)
         except ServerError as e:
-            return self._slots.refused(slot, e)
-        slot.registered = True
-        return slot
+            self._slots.refused(region, e)
+            call.used = None
+        else:
+            region.registered = True
 
     def close(self) -> None:
         """Give shared memory back and close the connection."""
         self._reclaim()
         for slot in self._slots.registered():
             try:
-                self._connection.unregister(slot.region)
+                self._connection.unregister(slot.region, slot.memory.kind)
             except ServerError:
                 continue  # the guard tries again after us
             slot.registered = False
@@ -235,28 +259,32 @@ class AsyncModel:
                     await asyncio.sleep(tries.pause(e))
         return self._contract
 
-    async def predict(self, batch: np.ndarray) -> np.ndarray:
+    async def predict(self, batch: Any) -> np.ndarray:
         """See ``Model.predict``."""
         given, got = (await self.contract()).single()
         return (await self.infer({given.name: batch}))[got.name]
 
-    async def infer(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+    async def infer(
+        self, inputs: Mapping[str, Any], *, into: Mapping[str, DeviceArray] | None = None
+    ) -> Arrays:
         """See ``Model.infer``."""
-        contract = await self.contract()
-        arrays = contract.check(inputs)
-        outputs = [t.name for t in contract.outputs]
-        slot, clean = self._slots.borrow(contract), False
+        call = self._slots.call(await self.contract(), inputs, into)
+        clean = False
         try:
-            answer = await self._request(arrays, outputs, slot)
+            answer = await self._request(call)
         except ServerError as e:
             clean = e.refused
             raise
         else:
             clean = True
         finally:
-            self._slots.give_back(slot, clean=clean)
+            self._slots.give_back(call.slot, clean=clean, arrays=call.device_arrays)
         await self._reclaim()
         return answer
+
+    async def device_array(self, name: str, count: int) -> DeviceArray:
+        """See ``Model.device_array``."""
+        return self._slots.array(await self.contract(), name, count)
 
     async def _reclaim(self) -> None:
         """See ``Model._reclaim``."""
@@ -264,31 +292,32 @@ class AsyncModel:
             if self._slots.asks_version:
                 self._slots.version(await self._connection.server())
             for slot in self._slots.reclaimable():
-                await self._connection.unregister(slot.region)
+                await self._connection.unregister(slot.region, slot.memory.kind)
                 self._slots.drop(slot)
         except ServerError:
             pass
 
-    async def _request(self, arrays: Arrays, outputs: list[str], slot: system_memory.Slot | None) -> Arrays:
+    async def _request(self, call: Call) -> Arrays:
         tries = _Tries(self._timeout)
         while True:
             try:
-                if slot is not None and not slot.registered:
-                    slot = await self._register(slot)
+                for region in call.unregistered():
+                    await self._register(call, region)
                 return await self._connection.infer(
-                    self.name, self._version, arrays, outputs, timeout=tries.left, slot=slot
+                    self.name, self._version, call.inputs, call.outputs, timeout=tries.left, slot=call.used
                 )
             except ServerError as e:
-                system_memory.forgotten(slot, e)
+                system_memory.forgotten(call.regions, e)
                 await asyncio.sleep(tries.pause(e))
 
-    async def _register(self, slot: system_memory.Slot) -> system_memory.Slot | None:
+    async def _register(self, call: Call, region: system_memory.Slot | DeviceArray) -> None:
         try:
-            await self._connection.register(slot.region, slot.size)
+            await self._connection.register(region)
         except ServerError as e:
-            return self._slots.refused(slot, e)
-        slot.registered = True
-        return slot
+            self._slots.refused(region, e)
+            call.used = None
+        else:
+            region.registered = True
 
     async def close(self) -> None:
         """Give shared memory back and close the connections."""
@@ -296,7 +325,7 @@ class AsyncModel:
             await self._reclaim()
         for slot in self._slots.registered():
             try:
-                await self._connection.unregister(slot.region)
+                await self._connection.unregister(slot.region, slot.memory.kind)
             except ServerError:
                 continue  # the guard tries again after us
             slot.registered = False

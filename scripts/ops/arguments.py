@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import List
+from typing import List, Sequence
 
 RUNTIMES = ("auto", "docker", "native")
 MODEL_HELP = (
@@ -48,6 +48,32 @@ def device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "gpu", "cpu"), default="auto",
         help="gpu: TensorRT; cpu: onnxruntime (auto: gpu where one can be used)",
+    )  # fmt: skip
+
+
+def quiet_gpu(parser: argparse.ArgumentParser) -> None:
+    """``--quiet-gpu [MINUTES]``, for a verb that builds."""
+    parser.add_argument(
+        "--quiet-gpu", type=_minutes, nargs="?", const=10.0, metavar="MINUTES",
+        help="before an engine is built, wait at most so long (10) for a lull on the GPU, then build anyway",
+    )  # fmt: skip
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes <= 24 * 60:
+        raise ValueError(text)
+    return minutes
+
+
+_minutes.__name__ = "number of minutes, above 0 and up to a day"  # argparse's own words name the function
+
+
+def profiles(parser: argparse.ArgumentParser, choices: Sequence[str]) -> None:
+    """``--profile NAME``, which may be repeated."""
+    parser.add_argument(
+        "--profile", action="append", default=[], choices=choices, metavar="|".join(choices),
+        help="start this beside Triton too; what runs already goes on running without it",
     )  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from ops import arguments, console
 from ops.errors import OpsError
 
 VERBS = (
-    "up", "down", "redeploy", "rollback", "retire", "releases", "prune", "status", "doctor",
-    "classify", "latency", "bench", "test",
+    "up", "down", "redeploy", "rollback", "retire", "releases", "prune", "status", "doctor", "keys",
+    "classify", "latency", "bench", "tune", "test", "push", "promote", "pull", "rollout", "swarm",
 )  # fmt: skip
 
 

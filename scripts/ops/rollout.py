@@ -23,10 +23,15 @@ _WORDS = 8  # of the server's own lines, to show with a failure
 
 
 class Rollout:
-    """Changes the live release of models served by ``runtime``."""
+    """Changes the live release of models served by ``runtime``.
 
-    def __init__(self, runtime: Runtime, settings: Settings) -> None:
+    Args:
+        quiet_gpu: minutes that a build may wait for a GPU that nobody uses; None does not wait.
+    """
+
+    def __init__(self, runtime: Runtime, settings: Settings, *, quiet_gpu: Optional[float] = None) -> None:
         self._runtime = runtime
+        self._quiet_gpu = quiet_gpu
         self._settings = settings
         # How long a release may take from the flip until it answers: one poll, and its load. Two seconds
         # of it are for starting the commands that look and go back.
@@ -42,6 +47,8 @@ class Rollout:
             OpsError: a build or a proof failed; what was live before is live.
         """
         if self._running():
+            if self._runtime.missing():
+                self._runtime.start()
             self.settle()
             return [self.build(spec, force=force)["model"] for spec in specs]
         names = []
@@ -118,7 +125,7 @@ class Rollout:
             return version
         console.progress(f"{model}: waiting for the server to drop it (at most {self._deadline} s)")
         end = time.monotonic() + self._deadline
-        while self._runtime.server.ready(model, version):
+        while any(place.server.ready(model, version) for place in self._runtime.places()):
             if time.monotonic() > end:
                 raise OpsError(
                     f"{model} is not live any more, but the server still answers with version {version}",
@@ -148,7 +155,10 @@ class Rollout:
         return bool(self._runtime.status()["server"]["state"] == "running")
 
     def _published(self, spec: str, *, force: bool) -> Dict[str, Any]:
-        row: Dict[str, Any] = self._builder(["build", spec, *build_options(self._runtime, force=force)])[0]
+        options = build_options(self._runtime, force=force)
+        if self._quiet_gpu is not None and self._runtime.device == "gpu":
+            options.append(f"--quiet-gpu={self._quiet_gpu:g}")
+        row: Dict[str, Any] = self._builder(["build", spec, *options])[0]
         return row
 
     def _activate(self, row: Dict[str, Any]) -> Dict[str, Any]:
@@ -280,27 +290,37 @@ class Rollout:
 
     def _prove(self, model: str, version: int, stale: str = "") -> Dict[str, Any]:
         options = ["--deadline", str(self._deadline), *([f"--stale={stale}"] if stale else [])]
-        figures: Dict[str, Any] = self._ask("client", ["prove", model, str(version), *options])
+        figures: Dict[str, Any] = {}
+        for place in self._runtime.places():
+            try:
+                found = self._ask("client", ["prove", model, str(version), *options, *place.options])
+            except OpsError as e:
+                if place.name:
+                    raise OpsError(f"{place.name}: {e.found}", details=e.details, remedy=e.remedy) from e
+                raise
+            figures = {key: round(figures.get(key, 0) + number, 3) for key, number in found.items()}
         return figures
 
     def _builder(self, args: List[str]) -> Any:
         return self._ask("builder", args)
 
     def _ask(self, part: str, args: List[str]) -> Any:
-        """A command's answer as JSON; its error as OpsError."""
-        try:
-            code, text = self._runtime.ask(part, [*args, "--json"])
-        except OSError as e:
-            raise OpsError(f"the {part} could not be started: {e.strerror or e}") from e
-        try:
-            answer = json.loads(text)
-        except ValueError as e:
-            raise OpsError(
-                f"the {part} ended with code {code} and no answer (its own words are above)"
-            ) from e
-        if isinstance(answer, dict) and "error" in answer:
-            raise OpsError.from_answer(answer["error"])
-        return answer
+        return ask(self._runtime, part, args)
+
+
+def ask(runtime: Runtime, part: str, args: List[str]) -> Any:
+    """A command's answer as JSON; its error as OpsError."""
+    try:
+        code, text = runtime.ask(part, [*args, "--json"])
+    except OSError as e:
+        raise OpsError(f"the {part} could not be started: {e.strerror or e}") from e
+    try:
+        answer = json.loads(text)
+    except ValueError as e:
+        raise OpsError(f"the {part} ended with code {code} and no answer (its own words are above)") from e
+    if isinstance(answer, dict) and "error" in answer:
+        raise OpsError.from_answer(answer["error"])
+    return answer
 
 
 def _cause(e: BaseException) -> str:
@@ -321,6 +341,10 @@ def serving(runtime: Runtime) -> None:
     state = runtime.status()["server"]["state"]
     if state != "running":
         raise OpsError(f"the server is {state}", remedy="./scripts/up")
+    missing = runtime.missing()
+    if missing:
+        names = ", ".join(missing)
+        raise OpsError(f"not every server on this machine answers: {names}", remedy="./scripts/up")
 
 
 @contextlib.contextmanager

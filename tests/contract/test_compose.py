@@ -10,10 +10,19 @@ import pytest
 import yaml
 from ops.runtimes.compose import CPU_FILE, DEVICE_LABEL
 from ops.runtimes.detection import OLDEST_COMPOSE, OLDEST_ENGINE, base_images
+from ops.services import prometheus
+from ops.services.containers import GATEWAY_FILE
 from ops.settings import load
 from support.stack import ROOT
 
-DOCKERFILES = ("builder/Dockerfile", "client/Dockerfile", "triton/Dockerfile", "triton/Dockerfile.cpu")
+DOCKERFILES = (
+    "builder/Dockerfile",
+    "client/Dockerfile",
+    "gateway/Dockerfile",
+    "monitoring/exporter/Dockerfile",
+    "triton/Dockerfile",
+    "triton/Dockerfile.cpu",
+)
 KNOB = re.compile(r"\$\{(\w+)")
 
 
@@ -39,23 +48,34 @@ def defaults() -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
-def test_three_services_each_with_its_profile(services: dict[str, Any], defaults: dict[str, str]) -> None:
+def test_every_service_has_its_profile(services: dict[str, Any], defaults: dict[str, str]) -> None:
     profiles = {name: service["profiles"] for name, service in services.items()}
-    assert profiles == {"builder": ["build"], "triton": ["serve"], "client": ["smoke"]}
+    assert profiles == {
+        "builder": ["build"],
+        "triton": ["serve"],
+        "client": ["smoke"],
+        "agent": ["agent"],
+        "gateway": ["gateway"],
+        "pictures": ["gateway"],
+        "shadow": ["gateway"],
+        **{name: ["monitoring"] for name in ("exporter", "prometheus", "grafana")},
+    }
     assert defaults["COMPOSE_PROFILES"] == "build,serve,smoke", "a plain `docker compose up` runs all three"
     assert set(read(CPU_FILE)["services"]) <= set(services)
 
 
 def test_every_service_is_hardened_and_limited(services: dict[str, Any]) -> None:
     for name, service in services.items():
-        assert service["user"] == "1000:1000", name
+        # Prometheus' image gives its volume to its own user, who may do as little as ours.
+        user = "65534" if name == "prometheus" else "1000"
+        assert service["user"] == f"{user}:{user}", name
         assert service["read_only"] is True
         assert service["init"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["mem_limit"]
         assert set(service["logging"]["options"]) == {"max-size", "max-file"}
-        assert any(mount.startswith("/tmp:") and "uid=1000" in mount for mount in service["tmpfs"])  # noqa: S108
+        assert any(mount.startswith("/tmp:") and f"uid={user}" in mount for mount in service["tmpfs"])  # noqa: S108
         assert not {"privileged", "cap_add", "network_mode", "pid", "ipc"} & set(service)
 
 
@@ -83,8 +103,17 @@ def test_one_tag_drives_both_nvidia_images(services: dict[str, Any]) -> None:
 
 def test_only_the_builder_writes_the_volume(services: dict[str, Any]) -> None:
     assert "models:/models" in services["builder"]["volumes"]
-    assert services["triton"]["volumes"] == ["models:/models:ro"]
+    assert services["triton"]["volumes"] == ["models:/models:ro", "claims:/run/claims"]
     assert services["client"]["volumes"] == ["models:/models:ro"]
+    assert "models:/models:ro" in services["gateway"]["volumes"]
+    assert services["exporter"]["volumes"] == ["models:/models:ro"]
+
+
+def test_with_the_gateway_s_file_triton_is_published_no_more(services: dict[str, Any]) -> None:
+    assert read(GATEWAY_FILE)["services"] == {"triton": {"ports": "RESET"}}
+    tls, metrics = services["gateway"]["ports"]
+    assert tls == "${GATEWAY_ADDRESS:-0.0.0.0}:${GATEWAY_PORT:-8443}:8443"
+    assert metrics == "127.0.0.1:${GATEWAY_METRICS_PORT:-8404}:8404", "metrics stay on this machine"
 
 
 def test_the_order_of_things(services: dict[str, Any]) -> None:
@@ -189,7 +218,16 @@ def test_dockerfiles(name: str) -> None:
 
 def test_a_build_sees_only_what_images_hold() -> None:
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
-    assert kept == ["builder", "client", "models_volume", "triton"]
+    assert kept == [
+        "builder",
+        "client",
+        "cluster",
+        "gateway",
+        "models_volume",
+        "monitoring",
+        "scripts",
+        "triton",
+    ]
     sources = {
         s
         for name in DOCKERFILES
@@ -198,3 +236,33 @@ def test_a_build_sees_only_what_images_hold() -> None:
     for source in sources:
         for word in source.split()[:-1]:
             assert Path(word).parts[0] in kept
+
+
+def test_monitoring_is_for_this_machine_alone_and_has_no_password(services: dict[str, Any]) -> None:
+    names = [name for name, service in services.items() if service["profiles"] == ["monitoring"]]
+    for name in names:
+        assert [port.partition(":")[0] for port in services[name]["ports"]] == ["127.0.0.1"]
+        for mount in services[name]["volumes"]:
+            assert mount.endswith(":ro") or mount == "prometheus:/prometheus"
+    grafana = services["grafana"]["environment"]
+    assert grafana["GF_AUTH_ANONYMOUS_ENABLED"] == "true"
+    assert grafana["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert grafana["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert grafana["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert grafana["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true", "or there is admin, with admin"
+    for name in ("prometheus", "grafana"):
+        assert re.search(r":-[a-z]+/[a-z]+:v?\d+\.\d+\.\d+\}$", services[name]["image"]), "pinned by its tag"
+
+
+def test_prometheus_keeps_and_shows_the_same_with_and_without_docker(services: dict[str, Any]) -> None:
+    command = services["prometheus"]["command"]
+    assert f"--storage.tsdb.retention.time={prometheus.KEPT}" in command
+    mounts = dict(mount.split(":")[1::-1] for mount in services["prometheus"]["volumes"])
+    assert mounts["/etc/prometheus"] == f"./{prometheus.FILES.relative_to(ROOT)}"
+    places = {services[job]["ports"][0].rsplit(":", 1)[1] for job in ("exporter", "prometheus")}
+    assert places == {"9105", "9090"}
+    config = yaml.safe_load((prometheus.FILES / "prometheus.yml").read_text())
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
+    assert targets["exporter"] == ["exporter:9105"]
+    assert targets["triton"] == [f"triton:{services['triton']['ports'][2].rsplit(':', 1)[1]}"]
+    assert targets["gateway"] == [f"gateway:{services['gateway']['ports'][1].rsplit(':', 1)[1]}"]

@@ -54,11 +54,53 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "strangers"),
     [
-        ("builder", {"client", "ops", "scripts", "triton", "triton_stack_client"}),
-        ("client", {"builder", "client", "ops", "scripts", "triton"}),
-        ("scripts", {"builder", "client", "triton", "triton_stack_client"}),
-        ("triton", {"builder", "client", "ops", "scripts", "triton_stack_client"}),
-        ("models_volume", {"builder", "client", "ops", "scripts", "triton", "triton_stack_client"}),
+        (
+            "builder",
+            {"client", "cluster", "gateway", "monitoring", "ops", "scripts", "triton", "triton_stack_client"},
+        ),
+        ("client", {"builder", "client", "cluster", "gateway", "monitoring", "ops", "scripts", "triton"}),
+        ("scripts", {"builder", "client", "cluster", "monitoring", "triton", "triton_stack_client"}),
+        (
+            "triton",
+            {
+                "builder",
+                "client",
+                "cluster",
+                "gateway",
+                "monitoring",
+                "ops",
+                "scripts",
+                "triton_stack_client",
+            },
+        ),
+        (
+            "gateway",
+            {"builder", "client", "cluster", "monitoring", "ops", "scripts", "triton", "triton_stack_client"},
+        ),
+        (
+            "monitoring",
+            {"builder", "client", "cluster", "gateway", "ops", "scripts", "triton", "triton_stack_client"},
+        ),
+        (
+            "models_volume",
+            {
+                "builder",
+                "client",
+                "cluster",
+                "gateway",
+                "monitoring",
+                "ops",
+                "scripts",
+                "triton",
+                "triton_stack_client",
+            },
+        ),
+        # Its agent drives a rollout of its own, with the operator's order of steps; what it pulls goes
+        # through the builder's gates, in the builder's environment.
+        (
+            "cluster",
+            {"client", "gateway", "monitoring", "scripts", "triton", "triton_stack_client"},
+        ),
     ],
 )
 def test_the_parts_never_import_each_other(folder: str, strangers: set[str]) -> None:
@@ -66,18 +108,23 @@ def test_the_parts_never_import_each_other(folder: str, strangers: set[str]) -> 
     assert {name: names for name, names in found.items() if names} == {}
 
 
+def test_of_the_cluster_s_code_the_agent_alone_imports_the_operator_s() -> None:
+    found = {str(p.relative_to(ROOT)) for p in python_files("cluster") if "ops" in imports(p)}
+    assert {name for name in found if not name.startswith("cluster/agent/")} == set()
+
+
 def test_tensorflow_is_imported_by_the_exporter_alone() -> None:
     heavy = {"tensorflow", "tf2onnx", "keras"}
     found = {
         str(p.relative_to(ROOT))
-        for p in python_files("builder", "client", "models_volume", "scripts", "triton")
+        for p in python_files("builder", "client", "cluster", "models_volume", "scripts", "triton")
         if imports(p) & heavy
     }
     assert found == {"builder/export/tensorflow.py"}
 
 
 def test_the_scripts_need_nothing_but_python_apart_from_docker_s_sdk() -> None:
-    ours = {"models_volume", "ops", "__future__"}
+    ours = {"gateway", "models_volume", "ops", "__future__"}
     foreign = {
         str(p.relative_to(ROOT)): imports(p) - ours - set(sys.stdlib_module_names)
         for p in python_files("scripts")
@@ -88,7 +135,9 @@ def test_the_scripts_need_nothing_but_python_apart_from_docker_s_sdk() -> None:
 def test_only_the_scripts_run_docker() -> None:
     callers = [
         str(p.relative_to(ROOT))
-        for p in python_files("builder", "client", "models_volume", "triton")
+        for p in python_files(
+            "builder", "client", "cluster", "gateway", "models_volume", "monitoring", "triton"
+        )
         if re.search(r"""["']docker["']""", p.read_text("utf-8"))
     ]
     assert callers == []
@@ -158,13 +207,15 @@ def test_a_script_is_executable_and_answers_help_at_once(script: Path, tmp_path:
     assert list(tmp_path.iterdir()) == [], "asking for help makes nothing"
 
 
-@pytest.mark.parametrize("folder", ["builder", "models_volume", "triton", "scripts"])
+@pytest.mark.parametrize("folder", ["builder", "gateway", "models_volume", "monitoring", "triton", "scripts"])
 def test_what_may_run_on_python_3_8_has_its_syntax(folder: str) -> None:
     for path in python_files(folder):
         ast.parse(path.read_text("utf-8"), str(path), feature_version=(3, 8))
 
 
-@pytest.mark.parametrize("folder", ["builder", "models_volume", "triton", "scripts/ops"])
+@pytest.mark.parametrize(
+    "folder", ["builder", "gateway", "models_volume", "monitoring", "triton", "scripts/ops"]
+)
 def test_annotations_there_are_not_evaluated(folder: str) -> None:
     """Without the future import, ``list[str]`` in a signature is an error on 3.8 when it is imported."""
     modern = re.compile(r"(->|:)[^#\n\"']*\b(list|dict|tuple|set)\[|\| None")
@@ -195,14 +246,14 @@ def test_a_real_python_3_8_compiles_them(python38: str, tmp_path: Path) -> None:
         "compileall",
         "-q",
         "-f",
-        *map(str, python_files("models_volume", "triton", "scripts")),
+        *map(str, python_files("gateway", "models_volume", "monitoring", "triton", "scripts")),
     ]
     env = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("script", ["stack", "up", "down", "status", "doctor", "classify", "bench"])
+@pytest.mark.parametrize("script", ["stack", "up", "down", "status", "doctor", "keys", "classify", "bench"])
 def test_a_real_python_3_8_runs_a_script(python38: str, script: str) -> None:
     argv = [python38, "-B", str(ROOT / "scripts" / script), "--help"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -211,7 +262,16 @@ def test_a_real_python_3_8_runs_a_script(python38: str, script: str) -> None:
 
 def test_the_places_that_the_design_names_are_there() -> None:
     text = (ROOT / "docs" / "design.md").read_text("utf-8")
-    roots = ("builder/", "client/", "models_volume/", "scripts/", "triton/")
+    roots = (
+        "builder/",
+        "client/",
+        "cluster/",
+        "gateway/",
+        "models_volume/",
+        "monitoring/",
+        "scripts/",
+        "triton/",
+    )
     named = {n for n in re.findall(r"`([\w./-]+/[\w./-]*)`", text) if n.startswith(roots)}
     missing = {n for n in named if not (ROOT / n).exists()}
     assert len(named) > 10

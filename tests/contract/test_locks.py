@@ -42,7 +42,7 @@ def locked(part: str) -> list[tuple[Requirement, list[str]]]:
 
 
 def test_every_component_has_a_lock_file() -> None:
-    assert PARTS == ["builder", "client", "client/bench", "scripts", "tests", "triton"]
+    assert PARTS == ["builder", "client", "client/bench", "gateway", "scripts", "tests", "triton"]
     assert all((ROOT / part / "requirements.txt").is_file() for part in PARTS)
 
 

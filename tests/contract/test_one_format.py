@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.stack import ROOT, free_ports
 
-PARTS = ("builder", "client", "scripts/ops", "triton")
+PARTS = ("builder", "client", "cluster", "gateway", "scripts/ops", "triton")
 # What only a reader of the format says: following the live link, and the names of a release's files.
 WORDS = {"readlink", "manifest.json", "golden.npz", "verified.npz", ".pending"}
 # Looks at the processes of the server, in /proc, not at the volume.
@@ -58,7 +58,14 @@ def test_no_python_source_is_passed_on_a_command_line_to_a_container() -> None:
 
 
 @pytest.mark.parametrize(
-    "dockerfile", ["builder/Dockerfile", "client/Dockerfile", "triton/Dockerfile", "triton/Dockerfile.cpu"]
+    "dockerfile",
+    [
+        "builder/Dockerfile",
+        "client/Dockerfile",
+        "gateway/Dockerfile",
+        "triton/Dockerfile",
+        "triton/Dockerfile.cpu",
+    ],
 )
 def test_every_image_has_the_format_beside_its_code(dockerfile: str) -> None:
     copied = [
@@ -126,7 +133,7 @@ def test_the_health_check_of_an_empty_volume_says_what_to_do(tmp_path: Path) -> 
 
 
 def test_no_python_source_is_passed_on_a_command_line() -> None:
-    folders = ("builder", "client", "models_volume", "scripts", "triton")
+    folders = ("builder", "client", "cluster", "gateway", "models_volume", "scripts", "triton")
     source = re.compile(r"""["']-c["'],\s*(?!\s|["']%)""")
     found = [
         str(path.relative_to(ROOT))

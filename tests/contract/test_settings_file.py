@@ -11,7 +11,7 @@ import pytest
 from ops import settings, settings_reference
 from support.stack import ROOT
 
-FOLDERS = ("builder", "client", "models_volume", "scripts", "triton")
+FOLDERS = ("builder", "client", "cluster", "gateway", "models_volume", "monitoring", "scripts", "triton")
 NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 
 
@@ -45,7 +45,7 @@ def read_by_code() -> dict[str, str]:
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             found.update(dict.fromkeys(python_names(path), str(path.relative_to(ROOT))))
-    for name in ("compose.yaml", "compose.cpu.yaml", "triton/entrypoint"):
+    for name in ("compose.yaml", "compose.cpu.yaml", "compose.gateway.yaml", "triton/entrypoint"):
         lines = (ROOT / name).read_text("utf-8").splitlines()
         text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
         found.update(dict.fromkeys(re.findall(r"\$\{([A-Z]\w*)", text), name))

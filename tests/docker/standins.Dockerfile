@@ -17,3 +17,12 @@ COPY fakes /standin/tests/fakes
 RUN printf '#!/bin/sh\nexec /opt/venv/bin/python3 /standin/tests/fakes/tritonserver.py "$@"\n' \
     >/usr/local/bin/tritonserver && chmod 755 /usr/local/bin/tritonserver
 ENTRYPOINT []
+
+# Prometheus' image, for machines that reach no registry: the program of the machine itself (the build's context)
+# on a Debian, with the folder, the user and the wget that Compose's service counts on.
+FROM ${BASE_IMAGE} AS prometheus
+COPY prometheus /bin/prometheus
+RUN install -d -o 65534 -g 65534 /prometheus \
+    && printf '#!/bin/sh\nfor url; do :; done\nexec python3 -c "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])" "$url"\n' \
+    >/bin/wget && chmod 755 /bin/wget
+ENTRYPOINT ["/bin/prometheus"]

@@ -19,8 +19,11 @@ def checkout(folder: Path) -> Path:
         "builder",
         "client",
         "triton",
+        "gateway",
+        "monitoring",
         "compose.yaml",
         "compose.cpu.yaml",
+        "compose.gateway.yaml",
         ".env",
     ]
     folder.mkdir()

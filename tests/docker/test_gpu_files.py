@@ -75,7 +75,7 @@ def test_the_gpu_stack_builds_publishes_serves_and_smoke_tests(gpu: Project, tmp
     assert manifest["engine"]["version"] == "8.5.1"
     assert manifest["engine"]["gpu"]["name"] == "NVIDIA H200"
     assert manifest["ngc_tag"] == "22.11"
-    assert {"--minShapes=x:1x8x8x3", "--optShapes=x:8x8x8x3", "--maxShapes=x:16x8x8x3"} <= set(
+    assert {"--minShapes=x:1x8x8x3", "--optShapes=x:16x8x8x3", "--maxShapes=x:16x8x8x3"} <= set(
         manifest["engine"]["argv"]
     )
 
@@ -129,8 +129,11 @@ def test_config_of_the_untouched_file(untouched: Project) -> None:
         ("127.0.0.1", str(untouched.grpc), 8001),
         ("127.0.0.1", str(untouched.metrics), 8002),
     ]
-    [mount] = services["triton"]["volumes"]
-    assert (mount["source"], mount["target"], mount["read_only"]) == ("models", "/models", True)
+    mounts = services["triton"]["volumes"]
+    assert [(m["source"], m["target"], m.get("read_only", False)) for m in mounts] == [
+        ("models", "/models", True),
+        ("claims", "/run/claims", False),
+    ]
     tagged = json.loads(
         must(
             untouched.compose(

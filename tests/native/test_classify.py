@@ -221,7 +221,7 @@ def test_without_the_models_volume_labels_come_from_the_server(served: Stack, tm
     ("arguments", "words"),
     [
         (["--model", "colour"], 'there is no model "colour"\n  expected: one of: colours, prepared'),
-        ([], "which model? live are colours, prepared"),
+        ([], "2 models are live and none was named"),
         (["--model", "colours", "--url", "127.0.0.1:1"], "Connection refused"),
         (["--model", "colours", "--url", "http://127.0.0.1:1"], "refused"),
         (["--model", "colours", "--url", "ftp://127.0.0.1:1"], "begins with ftp://"),
@@ -259,7 +259,7 @@ def test_without_a_name_the_server_is_asked_what_it_serves(served: Stack, tmp_pa
     plain(40, 40, GREEN).save(tmp_path / "green.png")
     for url in (f"grpc://127.0.0.1:{served.grpc}", f"http://127.0.0.1:{served.http}"):
         _, err = classify(served, tmp_path / "green.png", "--url", url, code=1)
-        assert "which model? live are colours, prepared" in err
+        assert "2 models are live and none was named" in err
 
 
 def test_without_a_server_the_truth_is_that_there_is_none(stack: Stack, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_without_a_server_the_truth_is_that_there_is_none(stack: Stack, tmp_path
     _, err = classify(stack, tmp_path / "green.png", code=1)
     assert f"127.0.0.1:{stack.grpc}" in err
     assert "next: is the server up, and is this its address? ./scripts/status" in err
-    assert "which model" not in err
+    assert "none was named" not in err
 
 
 def test_a_missing_pillow_is_named(served: Stack, tmp_path: Path) -> None:

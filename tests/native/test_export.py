@@ -18,6 +18,7 @@ import tritonclient.http
 import yaml
 from PIL import Image
 from support.stack import ROOT, Stack
+from support.torch_file import Storage, Tensor, write_zip
 from triton_stack_client import Model
 from triton_stack_client.errors import ContractError
 
@@ -96,6 +97,17 @@ REFUSED: dict[str, tuple[Spec, str, str]] = {
         {**ONE_KERAS, "source": {"application": "NoSuchNet", "weights": {"untrained": {"seed": 0}}}},
         'keras.applications has no "NoSuchNet"',
         "ResNet50",
+    ),
+    "wrong_weights": (
+        {
+            "source": {"architecture": "efficientnet_lite0"},
+            "inputs": [
+                tensor("image", "UINT8", 224, 224, 3, preprocessing={"mode": "lite", "where": "graph"})
+            ],
+            "outputs": [tensor("y", "FP32", 1000)],
+        },
+        "the weights are not EfficientNet-Lite0's: _conv_stem.weight is missing",
+        "[32, 3, 3, 3]",
     ),
     "no_such_input": ({**ONE_KERAS, "source": {"keras": "two.keras"}}, 'no input called "x"', "left, right"),
     "unknown_op": (
@@ -191,6 +203,11 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
     (folder / "labels.txt").write_text("cat\ndog\nfish\n")
     support = ROOT / "tests" / "support"
     subprocess.run([PYTHON, support / "make_tf_models.py", folder], check=True, capture_output=True)
+    write_zip(
+        folder / "wrong.pth", {"_fc.weight": Tensor(Storage("0", np.zeros(4, np.float32)), (2, 2), (2, 1))}
+    )
+    weights = {"file": "wrong.pth", "sha256": hashlib.sha256((folder / "wrong.pth").read_bytes()).hexdigest()}
+    REFUSED["wrong_weights"][0]["source"]["weights"] = weights
     specs = {**BUILT, "mobile": MOBILE, **{name: spec for name, (spec, _, _) in REFUSED.items()}}
     jobs = {}
     for name, keys in specs.items():

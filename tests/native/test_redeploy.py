@@ -502,7 +502,7 @@ def test_a_release_for_another_engine_is_refused_with_the_command_that_rebuilds_
     (release / "manifest.json").write_text(json.dumps(manifest))
     done = stack.run("rollback", "--to", "2")
     assert done.returncode == 1
-    assert "is for tensorrt, this stack serves onnxruntime" in first_error(done)
+    assert "is for tensorrt; this stack serves onnxruntime" in first_error(done)
     assert "./scripts/redeploy --force --model scale" in done.stderr
     assert live(stack) == 1
 

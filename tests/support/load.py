@@ -1,8 +1,9 @@
 """Load on the ``scale`` model that checks every answer: run as a program, stops at SIGTERM.
 
-Arguments: protocol (http or grpc), port, models volume, clients. Prints one JSON object: requests, failed,
-wrong, versions (answers by version), first errors. An answer is right when it is what the version that gave
-it says it does: its factor and offset are read from its release's golden samples.
+Arguments: protocol (http or grpc), port or host:port, models volume, clients; behind a gateway also the
+file of its certificate, and an API key. Prints one JSON object: requests, failed, wrong, versions (answers
+by version), first errors. An answer is right when it is what the version that gave it says it does: its
+factor and offset are read from its release's golden samples.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import http.client
 import json
 import os
 import signal
+import ssl
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -44,8 +47,14 @@ class Expected:
 class Http:
     """The plain v2 protocol with binary tensors over one kept connection."""
 
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    def __init__(self, place: str, ca: str, key: str) -> None:
+        self._key = {"Authorization": f"Bearer {key}"} if key else {}
+        host, _, port = place.rpartition(":")
+        host = host or "127.0.0.1"
+        self._connection = http.client.HTTPConnection(host, int(port), timeout=60)
+        if ca:
+            context = ssl.create_default_context(cafile=ca)
+            self._connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=60)
 
     def ask(self, x: np.ndarray) -> tuple[str, np.ndarray]:
         header = json.dumps(
@@ -65,7 +74,7 @@ class Http:
             "POST",
             "/v2/models/scale/infer",
             header + x.tobytes(),
-            {"Inference-Header-Content-Length": str(len(header))},
+            {"Inference-Header-Content-Length": str(len(header)), **self._key},
         )
         answer = self._connection.getresponse()
         body = answer.read()
@@ -77,23 +86,33 @@ class Http:
 
 
 class Grpc:
-    def __init__(self, port: int) -> None:
+    def __init__(self, place: str, ca: str, key: str) -> None:
         import tritonclient.grpc as module
 
         self._module = module
-        self._client = module.InferenceServerClient(f"127.0.0.1:{port}")
+        self._key = {"authorization": f"Bearer {key}"} if key else {}
+        self._client = module.InferenceServerClient(
+            place if ":" in place else f"{'localhost' if ca else '127.0.0.1'}:{place}",
+            ssl=bool(ca),
+            root_certificates=ca or None,
+        )
 
     def ask(self, x: np.ndarray) -> tuple[str, np.ndarray]:
         tensor = self._module.InferInput("x", list(x.shape), "FP32")
         tensor.set_data_from_numpy(x)
-        answer = self._client.infer("scale", [tensor], client_timeout=30)
+        answer = self._client.infer("scale", [tensor], headers=self._key, client_timeout=60)
         return answer.get_response().model_version, answer.as_numpy("scores")
 
 
 def client(
-    protocol: str, port: int, expected: Expected, seed: int, tally: Counter[str], errors: list[str]
+    protocol: str,
+    place: tuple[str, str, str],
+    expected: Expected,
+    seed: int,
+    tally: Counter[str],
+    errors: list[str],
 ) -> None:
-    connection = Http(port) if protocol == "http" else Grpc(port)
+    connection = Http(*place) if protocol == "http" else Grpc(*place)
     rng = np.random.default_rng(seed)
     while not stop.is_set():
         x = rng.uniform(0, 10, (int(rng.integers(1, 5)), 6)).astype(np.float32)
@@ -105,7 +124,7 @@ def client(
             errors.append(f"{type(e).__name__}: {e}")
             stop.wait(0.05)
             if protocol == "http":
-                connection = Http(port)
+                connection = Http(*place)
             continue
         tally[f"version {version}"] += 1
         if scores.shape != x.shape or not np.allclose(scores, expected.scores(version, x), atol=1e-2):
@@ -114,19 +133,24 @@ def client(
 
 
 def main() -> None:
-    protocol, port, models_dir, clients = sys.argv[1:]
+    protocol, port, models_dir, clients, ca, key = (*sys.argv[1:], "", "")[:6]
     os.nice(5)  # clients of another machine would take no processor from the server and its operator
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # A handler runs within the main thread's own wait, which may hold the event's lock just then: the loop
+    # below sees a plain flag.
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     expected, errors = Expected(Path(models_dir)), list[str]()
     tallies = [Counter[str]() for _ in range(int(clients))]
     threads = [
-        threading.Thread(target=client, args=(protocol, int(port), expected, n, tallies[n], errors))
+        threading.Thread(target=client, args=(protocol, (port, ca, key), expected, n, tallies[n], errors))
         for n in range(int(clients))
     ]
     for t in threads:
         t.start()
     print("running", flush=True)
-    stop.wait(600)
+    end = time.monotonic() + 600
+    while not told and time.monotonic() < end:
+        time.sleep(0.05)
     stop.set()
     for t in threads:
         t.join()

@@ -253,3 +253,37 @@ def write_slow(folder: Path, *, name: str = "slow", max_batch: int = 8) -> Path:
         "parity": {"max_abs": 1e-4},
     }
     return write_model(folder, name, graph, {"x": x}, {"y": x}, spec, "")
+
+
+def write_noop(folder: Path, *, side: int = 224, max_batch: int = 8) -> Path:
+    """A picture in, UINT8 [N, side, side, 3], its first byte out, FP32 [N, 1]: a request without the work."""
+    folder.mkdir(parents=True, exist_ok=True)
+    corner = ["starts", "ends", "axes"]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Slice", ["image", *corner], ["corner"]),
+            helper.make_node("Cast", ["corner"], ["cast"], to=TensorProto.FLOAT),
+            helper.make_node("Reshape", ["cast", "shape"], ["first"]),
+        ],
+        "noop",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", side, side, 3])],
+        [helper.make_tensor_value_info("first", TensorProto.FLOAT, ["N", 1])],
+        [
+            helper.make_tensor("starts", TensorProto.INT64, [3], [0, 0, 0]),
+            helper.make_tensor("ends", TensorProto.INT64, [3], [1, 1, 1]),
+            helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3]),
+            helper.make_tensor("shape", TensorProto.INT64, [2], [-1, 1]),
+        ],
+    )
+    image = np.random.default_rng(1).integers(0, 256, (4, side, side, 3)).astype(np.uint8)
+    spec = {
+        "inputs": [
+            {"name": "image", "dtype": "UINT8", "dims": [side, side, 3], "samples": {"uniform": [0, 255]}}
+        ],
+        "outputs": [{"name": "first", "dtype": "FP32", "dims": [1]}],
+        "batch": {"max": max_batch},
+        "precision": "fp32",
+        "parity": {"max_abs": 1e-4},
+    }
+    first = image[:, 0, 0, :1].astype(np.float32)
+    return write_model(folder, "noop", graph, {"image": image}, {"first": first}, spec, "")

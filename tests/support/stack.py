@@ -7,7 +7,11 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +74,24 @@ class Stack:
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
+    def key(self, name: str) -> str:
+        """A new API key, once the running gateway takes it: that may last a second."""
+        key = self.run("keys", "add", name).stdout.strip()
+        ca = self.models_dir / "run" / "gateway" / "certificate.pem"
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{self.env['GATEWAY_PORT']}/v2/health/live",
+            headers={"Authorization": f"Bearer {key}"},
+        )
+        context, end = ssl.create_default_context(cafile=str(ca)), time.monotonic() + 10
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=5, context=context):
+                    return key
+            except urllib.error.HTTPError as e:
+                if e.code != 401 or time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+
     def status(self) -> dict[str, Any]:
         """``status --json``."""
         data: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
@@ -97,10 +119,18 @@ class Stack:
 class Load:
     """Clients on the ``scale`` model without a pause, HTTP and gRPC, in processes of their own (load.py).
 
-    A context manager; ``result`` holds the sum of their counts afterwards.
+    A context manager; ``result`` holds the sum of their counts afterwards. ``through``: a gateway's
+    certificate file and an API key, where the ports (or host:port) are a gateway's.
     """
 
-    def __init__(self, http: int, grpc: int, models_dir: Path, clients: int = 8) -> None:
+    def __init__(
+        self,
+        http: int | str,
+        grpc: int | str,
+        models_dir: Path,
+        clients: int = 8,
+        through: tuple[Path, str] | tuple[()] = (),
+    ) -> None:
         python = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs") / "tests" / "bin" / "python3"
         self._argv = [
             [
@@ -110,6 +140,7 @@ class Load:
                 str(port),
                 str(models_dir),
                 str(clients),
+                *map(str, through),
             ]
             for protocol, port in (("http", http), ("grpc", grpc))
         ]

@@ -54,7 +54,10 @@ def test_a_bundle_is_named_as_the_build_sees_it(tmp_path: Path) -> None:
 def test_files_are_made_for_the_build_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_secrets, "pip_config", lambda: f"global.{INDEX}='https://c.example/simple'\n")
     with build_secrets.handed({}) as given:
-        assert "https://c.example/simple" in Path(given["BUILD_PIP_CONF"]).read_text()
+        file = Path(given["BUILD_PIP_CONF"])
+        assert "https://c.example/simple" in file.read_text()
+        assert file.stat().st_mode & 0o777 == 0o644, "user 1000 of a container reads it"
+        assert file.parent.stat().st_mode & 0o777 == 0o700, "nobody else on this machine does"
         assert given["BUILD_CA_BUNDLE"] == os.devnull
     assert not Path(given["BUILD_PIP_CONF"]).exists()
 

@@ -13,7 +13,7 @@ import pytest
 from ops.runtimes import driver
 from support.stack import ROOT
 
-HELD = "from builder import leash; leash.hold(); print('up', flush=True); import time; time.sleep(30)"
+HELD = "from models_volume import leash; leash.hold(); print('up', flush=True); import time; time.sleep(30)"
 # A shell's background job, as a test run may be, inherits a SIGINT that is ignored.
 DRIVER = """
 import os, signal, subprocess, sys
@@ -59,7 +59,7 @@ def test_the_end_of_the_leash_is_the_end_of_the_builder() -> None:
 
 
 def test_a_builder_that_nobody_holds_does_not_look_at_its_standard_input() -> None:
-    code = "from builder import leash; leash.hold(); import time; time.sleep(0.3); print('there')"
+    code = "from models_volume import leash; leash.hold(); import time; time.sleep(0.3); print('there')"
     argv = [sys.executable, "-c", code]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, env=ENV, capture_output=True, check=True)
     assert done.stdout == b"there\n"

@@ -81,6 +81,17 @@ def test_silence_is_broken_by_a_heartbeat(
     assert "still running" in capsys.readouterr().err
 
 
+def test_a_program_that_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        logged_process.run(
+            [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(60)"],
+            cwd=tmp_path, log=tmp_path / "log", show=lambda _line: True, limit=1.0,
+        )  # fmt: skip
+    assert time.monotonic() - began < 20
+    assert not Path(f"/proc/{(tmp_path / 'log').read_text().strip()}").exists()
+
+
 def test_an_exception_here_ends_the_program(tmp_path: Path) -> None:
     pid: list[int] = []
 

@@ -173,7 +173,7 @@ def test_no_place_on_this_machine_is_in_the_manifest(file: Path, tmp_path: Path)
     s = loader.load(file)
     data = manifest.make(
         s, version=1, created="now", fingerprint="f", export="e", files={}, engine=CPU, hashes={}, weights={},
-        parity={}, proof={}, seconds={"all": 1.239}, ngc_tag=None,
+        parity={}, proof={}, evaluation=None, seconds={"all": 1.239}, ngc_tag=None,
     )  # fmt: skip
     assert str(tmp_path) not in json.dumps(data)
     assert data["seconds"] == {"all": 1.24}

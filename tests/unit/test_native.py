@@ -92,7 +92,7 @@ def test_a_server_on_another_gpu_than_the_wanted_is_not_taken_for_ours(
     monkeypatch.setenv("GPU_ID", "1")
     settings = dataclasses.replace(server("sleep 60"), gpu_id="1")
     native = Native(settings, "gpu", setup=False)
-    native._start()
+    native._start(native._instances[0])
     try:
         native.check_ports()
         other = Native(dataclasses.replace(settings, gpu_id="2"), "gpu", setup=False)
@@ -110,7 +110,7 @@ def test_the_running_server_is_found_where_it_is_and_waited_for_as_it_polls(
     """Its ports came from the environment of whoever started it."""
     settings = dataclasses.replace(server("sleep 60"), poll_secs=77, native_poll_secs=77)
     native = Native(settings, "gpu", setup=False)
-    native._start()
+    native._start(native._instances[0])
     try:
         later = load({"MODELS_DIR": str(settings.models_dir)}, ROOT / ".env")
         assert later.http_port != settings.http_port

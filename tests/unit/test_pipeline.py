@@ -223,10 +223,11 @@ def test_a_rehearsal_s_untrained_release_does_not_pass_for_the_trained_one(
 
 
 def test_a_rehearsal_goes_on_with_its_untrained_release(
-    document: dict[str, Any], write: Any, store: Store
+    document: dict[str, Any], write: Any, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = makeshift(document, write, store)
     assert build(file, store, allow_untrained=True)["action"] == "unchanged"
+    assert "trained weights, from the package index: --model efficientnet_lite0" in capsys.readouterr().err
 
 
 def bare(folder: Path, **keys: object) -> Path:

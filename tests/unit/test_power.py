@@ -258,4 +258,4 @@ def test_releases_say_how_much_the_proof_would_notice(tmp_path: Path) -> None:
     [row] = ModelReleases(Store(tmp_path / "v"), "flat").rows()
     assert "9 of 9 mutants noticed" in releases_command._row(row)
     del row["proof"]  # as a release of before
-    assert len(releases_command._row(row)) == 10
+    assert len(releases_command._row(row)) == 11

@@ -21,6 +21,7 @@ BY_HAND: dict[str, Callable[[float, float, float], list[float]]] = {
         (b / 255 - 0.406) / 0.225,
     ],
     "tf": lambda r, g, b: [r / 127.5 - 1, g / 127.5 - 1, b / 127.5 - 1],
+    "lite": lambda r, g, b: [(r - 127) / 128, (g - 127) / 128, (b - 127) / 128],
     "unit": lambda r, g, b: [r / 255, g / 255, b / 255],
 }
 

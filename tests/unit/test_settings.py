@@ -74,6 +74,15 @@ def test_polling_every_0_seconds_is_refused(knobs: Load) -> None:
         knobs(POLL_SECS="0")
 
 
+def test_a_number_of_the_server_is_checked_and_handed_on(knobs: Load) -> None:
+    assert "COPY_THREADS" not in knobs().environment(), "Triton's own default"
+    found = knobs(COPY_THREADS="4", PINNED_POOL_MB="1024")
+    assert found.server == {"COPY_THREADS": "4", "PINNED_POOL_MB": "1024"}
+    assert found.environment()["COPY_THREADS"] == "4"
+    with pytest.raises(OpsError, match='HTTP_THREADS is "many"; allowed is a whole number from 1 to 4096'):
+        knobs(HTTP_THREADS="many")
+
+
 def test_a_line_that_is_no_assignment_is_refused_with_its_number(knobs: Load) -> None:
     count = len((ROOT / ".env").read_text("utf-8").splitlines())
     with pytest.raises(OpsError, match=f':{count + 1}: found "oops", expected KEY=VALUE'):

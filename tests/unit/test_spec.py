@@ -34,7 +34,7 @@ def put(document: Document, path: str, value: object) -> Document:
     return document
 
 
-@pytest.mark.parametrize("name", ["tensorrt_fp16_model", "resnet50"])
+@pytest.mark.parametrize("name", ["tensorrt_fp16_model", "resnet50", "efficientnet_lite0"])
 def test_a_shipped_spec_loads_under_its_file_s_name(name: str) -> None:
     assert loader.load(loader.find(name)).name == name
 
@@ -43,7 +43,7 @@ def test_the_default_model_has_the_article_s_contract() -> None:
     s = loader.load(loader.find("tensorrt_fp16_model"))
     assert [(i.name, i.dtype.name, i.dims) for i in s.inputs] == [("input_1", "FP16", (224, 224, 3))]
     assert [(o.name, o.dtype.name, o.dims) for o in s.outputs] == [("predictions", "FP16", (1000,))]
-    assert (s.batch.min, s.batch.opt, s.batch.max) == (1, 8, 32)
+    assert (s.batch.min, s.batch.opt, s.batch.max) == (1, 32, 32)
 
 
 def test_resnet50_takes_raw_pixels_and_prepares_them_in_the_graph() -> None:
@@ -60,9 +60,10 @@ def test_resnet50_takes_raw_pixels_and_prepares_them_in_the_graph() -> None:
 
 def test_what_a_spec_leaves_out_has_a_default(make_spec: Callable[..., model.Spec]) -> None:
     s = make_spec(batch={"max": 32})
-    assert (s.batch.min, s.batch.opt, s.batch.max) == (1, 8, 32)
+    assert (s.batch.min, s.batch.opt, s.batch.max) == (1, 32, 32)
     assert (s.precision, s.opset, s.trtexec_args) == ("fp16", 15, ())
-    assert s.serving == model.Serving(2, 1, 0, (), True)
+    levers = dict.fromkeys(("busy_wait_events", "eager_batching", "output_copy_stream"), True)
+    assert s.serving == model.Serving(2, 1, 0, (), True, cuda_graphs=(1, 2, 4, 8, 16, 32), **levers)
 
 
 def test_the_default_opt_never_leaves_the_profile(make_spec: Callable[..., model.Spec]) -> None:
@@ -96,7 +97,7 @@ REFUSED = [
     ("outputs.0.tensor", "out", "'out'", "no `tensor` with an ONNX source"),
     ("source.signature", "serve", "'serve'", "only sha256 and golden"),
     ("description", None, "nothing", "a string"),
-    ("precision", "int8", "'int8'", "fp16, fp32"),
+    ("precision", "int4", "'int4'", "fp16, fp32, int8, int8_fp16"),
     ("opset", 18, "18", "13 to 17"),
     ("opset", 12, "12", "13 to 17"),
     ("name", "../m", "'../m'", "letters"),
@@ -123,7 +124,12 @@ REFUSED = [
     ("inputs.0.samples", {"uniform": [3, 1]}, "[3, 1]", "LOW < HIGH"),
     ("inputs.0.samples", {"uniform": [1]}, "[1]", "LOW < HIGH"),
     ("inputs.0.samples", {"file": "absent.npy"}, "is not there", "existing file"),
-    ("inputs.0.preprocessing", {"mode": "resnet", "where": "graph"}, "'resnet'", "caffe, torch, tf, unit"),
+    (
+        "inputs.0.preprocessing",
+        {"mode": "resnet", "where": "graph"},
+        "'resnet'",
+        "caffe, torch, tf, lite, unit",
+    ),
     ("inputs.0.preprocessing", {"mode": "caffe", "where": "graph"}, "'caffe'", "3 channels"),
     ("inputs.0.preprocessing", {"mode": "unit", "where": "server"}, "'server'", "graph, client"),
     ("outputs.0.labels", "absent.txt", "is not there", "existing file"),
@@ -248,12 +254,15 @@ def test_labels_that_are_not_text_are_refused(document: Document, write: Any, tm
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ({}, "exactly one of the keys application, keras, saved_model, onnx"),
+        ({}, "exactly one of the keys application, architecture, keras, saved_model, onnx"),
         ({"application": "ResNet50", "onnx": "m.onnx"}, "exactly one of the keys"),
-        ({"application": "ResNet50"}, "imagenet, {file: PATH, sha256: HASH} or {untrained"),
+        (
+            {"application": "ResNet50"},
+            "imagenet, {file: PATH, sha256: HASH}, {package: {name, version, sha256}} or {untrained",
+        ),
         (
             {"application": "ResNet50", "weights": "mine"},
-            "imagenet, {file: PATH, sha256: HASH} or {untrained",
+            "imagenet, {file: PATH, sha256: HASH}, {package: {name, version, sha256}} or {untrained",
         ),
         ({"application": "ResNet50", "weights": {"file": "m.onnx"}}, "source.weights.sha256: missing"),
         ({"application": "ResNet50", "weights": {"untrained": {}}}, "source.weights.untrained.seed: missing"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Iterator, Set
@@ -86,3 +87,7 @@ def _mapped(pid: int) -> str:
         return Path(f"/proc/{pid}/maps").read_text("utf-8")
     except OSError:
         return ""
+
+
+if __name__ == "__main__":
+    remove(Path(sys.argv[1]))

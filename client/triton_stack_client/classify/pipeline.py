@@ -16,7 +16,7 @@ from itertools import islice
 import numpy as np
 
 from triton_stack_client.classify import pictures
-from triton_stack_client.classify.answer import Classification, Label
+from triton_stack_client.classify.answer import Classification
 from triton_stack_client.classify.sources import Source
 from triton_stack_client.classify.task import Task
 from triton_stack_client.errors import ContractError, PictureError, ServerError
@@ -85,7 +85,7 @@ class Pipeline:
                 for s, d in zip(sources, decoded, strict=True)
             ]
         return [
-            Classification(s.name, self._labels(next(scores)))
+            Classification(s.name, self._task.best(next(scores), self._top))
             if isinstance(d, np.ndarray)
             else Classification(s.name, failure=d)
             for s, d in zip(sources, decoded, strict=True)
@@ -111,7 +111,3 @@ class Pipeline:
                 batch = np.resize(batch, (self._task.min_batch, *batch.shape[1:]))
             answers = await self._model.infer({self._task.pixels.name: batch})
             return answers[self._task.scores.name][:count]
-
-    def _labels(self, scores: np.ndarray) -> tuple[Label, ...]:
-        best = np.argsort(-scores.astype(np.float64), kind="stable")[: self._top]
-        return tuple(Label(int(n), self._task.label(int(n)), float(scores[n])) for n in best)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from models_volume.preprocessing import Preprocessing
+from triton_stack_client import model_choice
+from triton_stack_client.classify.answer import Label
 from triton_stack_client.contract import Contract, Tensor
 from triton_stack_client.errors import ClientError, ContractError, ReleaseError, ServerError
 from triton_stack_client.transport.address import Address
@@ -42,6 +44,11 @@ class Task:
     def label(self, number: int) -> str:
         """A class's name, or its number where names are not known."""
         return self.labels[number] if self.labels else f"class {number}"
+
+    def best(self, scores: np.ndarray, top: int) -> tuple[Label, ...]:
+        """Of one picture's scores [classes], the ``top`` classes, best first."""
+        best = np.argsort(-scores.astype(np.float64), kind="stable")[:top]
+        return tuple(Label(int(n), self.label(int(n)), float(scores[n])) for n in best)
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels UINT8 [height, width, channels] in the input's dtype."""
@@ -177,9 +184,7 @@ def only_live(models_dir: Path | None, where: Address, timeout: float) -> str:
             f"{where.protocol} {where.host_port}: the server has no model that is ready",
             remedy="./scripts/up builds and serves one",
         )
-    if len(live) > 1:
-        raise ClientError(f"which model? live are {', '.join(live)}", remedy="name one: --model NAME")
-    return live[0]
+    return model_choice.only(live)
 
 
 def _served(where: Address, timeout: float) -> list[str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Tuple
 
 from ops import client_program
 from ops.errors import OpsError
 from ops.runtimes import environments
-from ops.settings import load
+from ops.runtimes.selection import current
+from ops.settings import load, value
 
 PERF = "perf"  # the environment of perf_analyzer
 
@@ -23,19 +26,44 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The client's exit code: 0 when it was measured."""
     settings = load()
-    environments.ensure(["triton", "client", PERF])
-    program, libraries = perf_analyzer()
-    argv = ["run", "--local", client_program.local_baseline()]
-    argv += ["--perf-analyzer", str(program), "--libraries", str(libraries)]
+    runtime = current(settings, args.runtime)
+    client_program.prepare(runtime, [PERF])
+    program, libraries = perf_analyzer(setup=runtime.setup)
+    argv = ["run", *client_program.local_baseline(runtime)]
+    argv += ["--perf-analyzer", program, "--libraries", libraries]
     # With Docker too, although the client's models volume is then a copy that goes away.
     argv += ["--reports", str(settings.models_dir / "bench")]
     argv += client_program.forwarded(args.argv)
-    return client_program.run(args, settings, "triton_stack_client.bench", argv)
+    return client_program.run(args, settings, "triton_stack_client.bench", argv, runtime)
 
 
-def perf_analyzer() -> Tuple[Path, Path]:
-    """NVIDIA's program and the folder with the libraries it wants; raises OpsError."""
-    return _program(), _libraries()
+def perf_analyzer(*, setup: bool) -> Tuple[str, str]:
+    """NVIDIA's program, and the folder of the libraries that it wants; empty where the system has them.
+
+    Args:
+        setup: whether an environment of ours holds it. PERF_ANALYZER and PERF_LIBRARIES come first.
+
+    Raises:
+        OpsError: it is not there.
+    """
+    wanted = value("PERF_ANALYZER")
+    if setup and not wanted:
+        return str(_program()), str(_libraries())
+    beside = Path(sys.executable).parent / "perf_analyzer"  # where pip puts tritonclient's
+    found = shutil.which(wanted or "perf_analyzer")
+    if found is None and not wanted and os.access(beside, os.X_OK):
+        found = str(beside)
+    if found is None:
+        where = f"PERF_ANALYZER names {wanted}" if wanted else f"not on PATH, and not {beside}"
+        raise OpsError(
+            f"there is no perf_analyzer that can be run: {where}",
+            expected="NVIDIA's perf_analyzer 2.47, which comes with tritonclient==2.47.0, and the libraries "
+            "that it wants (libb64.so.0d, libcudart.so.12) installed or in the folder PERF_LIBRARIES",
+            remedy="name it: PERF_ANALYZER=/path/perf_analyzer PERF_LIBRARIES=/path ./scripts/bench; or "
+            "serve with ./scripts/up without --no-setup",
+        )
+    libraries = value("PERF_LIBRARIES")
+    return str(Path(found).absolute()), str(Path(libraries).absolute()) if libraries else ""
 
 
 def _program() -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ops import client_program
-from ops.runtimes import environments
+from ops.runtimes.selection import current
 from ops.settings import load
 
 
@@ -17,6 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The client's exit code: 0 when it was measured."""
     settings = load()
-    environments.ensure(["triton", "client"])
-    argv = ["latency", "--local", client_program.local_baseline(), *client_program.forwarded(args.argv)]
-    return client_program.run(args, settings, "triton_stack_client.bench", argv)
+    runtime = current(settings, args.runtime)
+    client_program.prepare(runtime, [])
+    argv = ["latency", *client_program.local_baseline(runtime), *client_program.forwarded(args.argv)]
+    return client_program.run(args, settings, "triton_stack_client.bench", argv, runtime)

@@ -17,6 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What it takes."""
     shared.specs(parser)
     parser.add_argument("--force", action="store_true", help="build a new release even when nothing changed")
+    shared.quiet_gpu(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
 
 
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     models = spec_paths(shared.names(args) or settings.models.split())
     if len(models) > 1 and not args.verbose:
         console.hide_details()
-    rollout = Rollout(runtime, settings)
+    rollout = Rollout(runtime, settings, quiet_gpu=args.quiet_gpu)
     if args.dry_run:
         rows = [rollout.dry_run(model) for model in models]
         console.answer(rows, "\n".join(line for row in rows for line in _would(row)), as_json=args.json)

@@ -31,7 +31,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         console.table(
             [
-                ["model", "N", "state", "age", "engine", "parity", "proof", "size", "weights", "changed"],
+                [
+                    "model",
+                    "N",
+                    "state",
+                    "age",
+                    "engine",
+                    "parity",
+                    "proof",
+                    "accuracy",
+                    "size",
+                    "weights",
+                    "changed",
+                ],
                 *map(_row, rows),
             ]
         )
@@ -40,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _row(row: Dict[str, Any]) -> List[str]:
     if row["state"] == "unreadable":
-        return [row["model"], str(row["version"]), f"unreadable: {row['reason']}", *[""] * 7]
+        return [row["model"], str(row["version"]), f"unreadable: {row['reason']}", *[""] * 8]
     engine, parity = row["engine"], row["parity"]
     gpu = f" on {engine['gpu']['name']}" if engine.get("gpu") else ""
     top1 = "" if parity["top1"] is None else f"top-1 {parity['top1']:.0%}, "
@@ -50,9 +62,10 @@ def _row(row: Dict[str, Any]) -> List[str]:
         str(row["version"]),
         state if len(state) <= 60 else f"{state[:57]}...",
         _age(row["created"]),
-        f"{engine['name']} {engine['version']}{gpu}",
+        f"{engine['name']} {engine['version']}{gpu}{_int8(row.get('quantization'))}",
         f"{top1}max abs {parity['max_abs']:.2g}",
         _proof(row.get("proof")),
+        _accuracy(row.get("evaluation")),
         f"{engine['bytes'] / 2**20:.1f} MiB",
         row["weights"]["kind"],
         "; ".join(row["changes"][:3]) + (" ..." if len(row["changes"]) > 3 else ""),
@@ -62,6 +75,23 @@ def _row(row: Dict[str, Any]) -> List[str]:
 def _proof(proof: Optional[Dict[str, Any]]) -> str:
     """How many of the mistakes made at build the golden samples noticed; empty for an older release."""
     return f"{proof['noticed']} of {proof['mutants']} mutants noticed" if proof else ""
+
+
+def _int8(quantization: Optional[Dict[str, Any]]) -> str:
+    """How many of its layers run in INT8; empty for another precision."""
+    if not quantization:
+        return ""
+    layers = quantization["layers"]
+    return f", INT8 in {layers - len(quantization['left_out'])} of {layers} layers"
+
+
+def _accuracy(evaluation: Optional[Dict[str, Any]]) -> str:
+    """On labelled data, with what was lost on the way from the source model; empty where there is none."""
+    if not evaluation:
+        return ""
+    after, drop = evaluation["after"], evaluation["drop"]
+    lost = "" if evaluation["same_file"] else f", drop {drop['drop'] * 100:+.2f}"
+    return f"{evaluation['metric']} {after['accuracy']:.1%} of {after['count']}{lost}"
 
 
 def _age(created: str) -> str:

@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> int:
         console.answer(data, "", as_json=True)
     else:
         _print(data)
-    healthy = data["server"]["state"] == "running" and all(m["ready"] for m in data["models"] if m["live"])
+    states = {data["server"]["state"], *(row["state"] for row in data.get("servers", []))}
+    healthy = states == {"running"} and all(m["ready"] for m in data["models"] if m["live"])
     return 0 if healthy and data["models"] else 1
 
 
@@ -36,6 +37,9 @@ def gather(runtime: Runtime, names: List[str]) -> Dict[str, Any]:
     chosen = model_choice.known(models, names)
     data = runtime.status()
     data["models"] = [_model(runtime.server, name, models[name]) for name in chosen]
+    for place, row in zip(runtime.places(), data.get("servers", [])):
+        wanted = [(m["name"], m["live"]) for m in data["models"] if m["live"]]
+        row["not_ready"] = [f"{m} version {v}" for m, v in wanted if not place.server.ready(m, v)]
     return data
 
 
@@ -66,6 +70,15 @@ def _print(data: Dict[str, Any]) -> None:
     )
     if server.get("health") == "unhealthy":
         print(f"{server['container']} is unhealthy: {server['health_says']}")
+    for row in data.get("servers", []):
+        kind = "ok" if row["state"] == "running" else "fail"
+        missing = f"; does not serve {', '.join(row['not_ready'])}" if row["not_ready"] else ""
+        where = f"HTTP {row['http']}, gRPC {row['grpc']}"
+        print(f"{row['name']} {console.colour(row['state'], kind)}; {where}{missing}")
+    for service in data["services"]:
+        kind = "ok" if service["state"] == "running" else "fail"
+        shown = "; ".join(f"{label} {where}" for label, where in service["shows"].items())
+        print(f"{service['name']} {console.colour(service['state'], kind)}{shown and ': '}{shown}")
     if not data["models"]:
         print("nothing has been built yet: ./scripts/up")
         return

@@ -6,6 +6,7 @@ from typing import Any, ContextManager, Dict, List, Optional, Protocol, Tuple
 
 from models_volume import snapshot
 from ops.runtimes.server import Server
+from ops.several.places import Place
 
 
 class Runtime(Protocol):
@@ -26,6 +27,19 @@ class Runtime(Protocol):
     def poll_secs(self) -> int:
         """See above."""
 
+    @property
+    def setup(self) -> bool:
+        """Whether programs on this machine run in environments of ours, and not by the given interpreter."""
+
+    def python(self, part: str) -> str:
+        """The interpreter for such a program, of the part's environment."""
+
+    def places(self) -> List[Place]:
+        """Where every server is: with TRITON_COUNT there are several."""
+
+    def missing(self) -> List[str]:
+        """The servers that do not answer, with their state, where there are several."""
+
     def follow(self) -> None:
         """Take the address of the server that runs, wherever the one who started it got it from."""
 
@@ -41,6 +55,9 @@ class Runtime(Protocol):
     def serve(self) -> None:
         """Wait until every live model answers; raises OpsError."""
 
+    def serve_beside(self) -> None:
+        """Start what the profiles ask for, and wait until it is ready; raises OpsError."""
+
     def smoke(self) -> int:
         """Run the smoke test; its exit code."""
 
@@ -48,7 +65,7 @@ class Runtime(Protocol):
         """Run ``python -m triton_stack_client ARGS`` against the server; its exit code."""
 
     def ask(self, part: str, args: List[str]) -> Tuple[int, str]:
-        """Run ``python -m PART ARGS`` ("builder" or "client"); its exit code and standard output."""
+        """Run ``python -m PART ARGS`` (builder, client or cluster); its exit code and standard output."""
 
     def stop(self) -> str:
         """Stop what `up` started; says what was done."""

@@ -1,7 +1,7 @@
-"""This machine's package settings and CA bundle, for an image build: handed in as BuildKit secrets.
+"""This machine's package settings and CA bundle, for an image build and for a builder: handed in as secrets.
 
-A secret is a mount of one RUN, so nothing of it becomes part of an image. compose.yaml reads the two files
-from BUILD_PIP_CONF and BUILD_CA_BUNDLE; whoever sets them keeps what they set.
+A secret is a mount of one RUN, or of one container, so nothing of it becomes part of an image. compose.yaml
+reads the two files from BUILD_PIP_CONF and BUILD_CA_BUNDLE; whoever sets them keeps what they set.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ _LARGEST = 500 * 1024  # what BuildKit takes as one secret
 
 @contextlib.contextmanager
 def handed(environ: Mapping[str, str] = os.environ) -> Iterator[Dict[str, str]]:
-    """The two variables for ``docker compose build``; the file made for them is gone afterwards.
+    """The two variables for ``docker compose build`` and ``run``; the file made for them is gone afterwards.
+
+    A builder reads it as user 1000, so anybody may; it lies in a folder that nobody else may enter.
 
     Raises:
         OpsError: the CA bundle is larger than a build secret may be.
@@ -40,10 +42,11 @@ def handed(environ: Mapping[str, str] = os.environ) -> Iterator[Dict[str, str]]:
             f"the CA bundle {bundle} is larger than the {_LARGEST >> 10} KiB that a build takes as a secret",
             remedy="set BUILD_CA_BUNDLE to a file with only the certificates that your package index needs",
         )
-    with tempfile.NamedTemporaryFile("w", suffix=".conf", encoding="utf-8") as f:
-        f.write(pip_conf(config, environ, bundle))
-        f.flush()
-        yield {"BUILD_PIP_CONF": f.name, "BUILD_CA_BUNDLE": bundle or os.devnull}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pip.conf"
+        file.write_text(pip_conf(config, environ, bundle), "utf-8")
+        file.chmod(0o644)
+        yield {"BUILD_PIP_CONF": str(file), "BUILD_CA_BUNDLE": bundle or os.devnull}
 
 
 def pip_config() -> str:

@@ -9,22 +9,28 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from models_volume import snapshot
-from ops import console
+from ops import console, registry_access
 from ops.checks.ports import port_problem
 from ops.errors import OpsError
 from ops.probe import ask
-from ops.runtimes import build_secrets, docker_sdk, driver, volume_copy
-from ops.runtimes.server import Server, cause, errors
+from ops.runtimes import build_secrets, docker_sdk, driver, environments, volume_copy
+from ops.runtimes.server import Server, explained
+from ops.services import containers, pulled
 from ops.settings import ROOT, Settings
+from ops.several import containers as replicas
+from ops.several.places import Place
+from ops.several.processes import need_the_gateway
 
 CPU_FILE = "compose.cpu.yaml"
+GPUS_FILE = "compose.gpus.yaml"  # on top where several servers share the machine's GPUs
 DEVICE_LABEL = "tensorflow-triton.device"  # on the server's container, in both Compose files
 _CHECKOUT = "tensorflow-triton.checkout"  # on the volume; Compose puts none there
 _WORKING_DIR = "com.docker.compose.project.working_dir"  # on every container, by Compose
 _PROFILES = "build,serve,smoke"
+_OURS = "tensorflow-triton"  # what the names of images begin with that are built here
 _FREE = ("data", "home", "media", "mnt", "srv", "tmp")  # no image of ours has files there
 _HOST = "/host"
 _LOAD_SECS = 180  # for a server to start, load and warm up its models
@@ -45,17 +51,19 @@ class Compose:
     Args:
         device: "gpu" (NVIDIA's images and a GPU reservation) or "cpu".
         setup: build the images and the Docker SDK's environment; False uses what is there.
+        profiles: what to start beside the server.
     """
 
     name = "docker"
 
-    def __init__(self, settings: Settings, device: str, *, setup: bool) -> None:
+    def __init__(self, settings: Settings, device: str, *, setup: bool, profiles: Sequence[str] = ()) -> None:
         self._settings = settings
         self._setup = setup
         self._project = project(settings)
         self._engine = docker_sdk.connect(setup=setup)
         self.device = self._running_device() or device
         self._wanted = device
+        self._profiles = tuple(profiles)
         self.server = Server(settings.host, settings.http_port)
         self._one_offs = 0
         self._refuse_another_checkout()
@@ -71,6 +79,15 @@ class Compose:
                 return int(value)
         return self._settings.poll_secs
 
+    @property
+    def setup(self) -> bool:
+        """Always: what runs beside the containers on this machine has environments of ours."""
+        return True
+
+    def python(self, part: str) -> str:
+        """The interpreter of a part's environment."""
+        return str(environments.python(part))
+
     def follow(self) -> None:
         """Take the address of the server that runs, wherever the one who started it got it from."""
         bound = self._bound()
@@ -78,6 +95,36 @@ class Compose:
             ports = {name: int(b["HostPort"]) for name, b in bound.items()}
             self._settings = self._settings.at(ports, next(iter(bound.values()))["HostIp"])
             self.server = Server(self._settings.host, self._settings.http_port)
+        elif "gateway" in self._beside():
+            self._inside()
+
+    def places(self) -> List[Place]:
+        """Where every server's container is; of a single one, wherever it is published."""
+        return replicas.places(self._servers()) if self._several else [Place.of("", self._settings)]
+
+    def missing(self) -> List[str]:
+        """The servers that do not run, where there are several."""
+        wanted = self._settings.triton_count
+        return replicas.missing(self._servers(), wanted) if self._several else []
+
+    @property
+    def _several(self) -> bool:
+        return self._settings.triton_count > 1 or len(self._servers()) > 1
+
+    def _inside(self) -> None:
+        """Take the address of the server's container: behind the gateway nothing of it is published."""
+        container = self._container()
+        networks = container.attrs["NetworkSettings"]["Networks"] if container is not None else {}
+        for network in networks.values():
+            if network["IPAddress"]:
+                inside = {name: int(port.partition("/")[0]) for name, port in _PORTS.items()}
+                self._settings = self._settings.at(inside, network["IPAddress"])
+                self.server = Server(self._settings.host, self._settings.http_port)
+
+    def _beside(self) -> Sequence[str]:
+        """The profiles that are asked for, and those that are there already."""
+        names = [c.labels.get("com.docker.compose.service", "") for c in self._containers()]
+        return tuple(dict.fromkeys([*self._profiles, *containers.there(names)]))
 
     def _refuse_another_checkout(self) -> None:
         """Raise OpsError when our project's containers or volume are those of another checkout.
@@ -119,7 +166,7 @@ class Compose:
         self._own_volume()
         if not self._setup:
             return
-        images = self._images()
+        images = [image for image in self._images() if image.startswith(_OURS)]
         there = all(self._has(image) for image in images)
         console.progress("checking the images" if there else f"building the images {', '.join(images)}")
         with build_secrets.handed() as secrets:
@@ -133,8 +180,12 @@ class Compose:
 
     def check_ports(self) -> None:
         """Raise OpsError when a port is taken by somebody else than our running server."""
+        need_the_gateway(self._settings, list(self._beside()))
         ours = [int(b["HostPort"]) for b in self._bound().values()]
-        for name, port in self._settings.ports.items():
+        beside = self._beside()
+        wanted = {} if "gateway" in beside else self._settings.ports
+        new = [profile for profile in beside if profile in self._profiles and not self._runs(profile)]
+        for name, port in {**wanted, **containers.ports(new, self._settings)}.items():
             reason = "" if port in ours else port_problem(self._settings.host, port)
             if reason:
                 raise OpsError(
@@ -150,6 +201,8 @@ class Compose:
         done = self._compose("up", "--detach", "--no-deps", "--no-build", "triton", quiet=True)
         if done.returncode:
             raise OpsError("Docker could not start Triton", details=done.stdout.strip()[-2000:])
+        if "gateway" in self._beside():
+            self._inside()
         self._wait({})
 
     def serve(self) -> None:
@@ -158,22 +211,45 @@ class Compose:
         self._wait(live)
         console.progress("Triton is ready: " + ", ".join(f"{m} version {v}" for m, v in live.items()))
 
-    def _wait(self, live: Dict[str, int]) -> None:
-        try:
-            self.server.wait(live, _LOAD_SECS + self._settings.poll_secs, self._alive)
-        except OpsError as e:
-            log = self.log_tail()
-            # Where a model failed, e names it with Triton's reason.
-            why = "" if e.details else cause(log)
+    def serve_beside(self) -> None:
+        """Start what the profiles ask for, and wait until it is ready; raises OpsError."""
+        names = containers.of(self._profiles)
+        if not names:
+            return
+        containers.prepare(self._profiles, self._settings)
+        for name, why in pulled.lacking(names, self._pull).items():
+            console.progress(f"starting without {name}: {why}")
+            names.remove(name)
+        console.progress(f"starting {', '.join(names)}")
+        secrets = registry_access.credentials() if "agent" in names else {}
+        up = ("up", "--detach", "--no-deps", "--no-build", "--wait")
+        done = self._compose(*up, *names, env=secrets, quiet=True)
+        if done.returncode:
+            logs = self._compose("logs", "--tail", "12", *names, quiet=True).stdout
             raise OpsError(
-                f"{e.found}: {why}" if why else e.found,
-                details=f"{e.details}\n{errors(log)}".strip(),
-                remedy="docker compose logs triton",
-            ) from e
+                f"Docker could not start {', '.join(names)}", details=(done.stdout + logs).strip()[-2000:]
+            )
+
+    def _pull(self, service: str) -> subprocess.CompletedProcess[str]:
+        return self._compose("pull", "--quiet", "--policy", "missing", service, quiet=True)
+
+    def _runs(self, profile: str) -> bool:
+        """Whether a container of the profile's services runs."""
+        found = self._engine.containers.list(filters={"label": self._labels()})
+        names = {c.labels.get("com.docker.compose.service") for c in found}
+        return bool(names & {*containers.of([profile])})
+
+    def _wait(self, live: Dict[str, int]) -> None:
+        for place in self.places():
+            server = place.server if place.name else self.server
+            try:
+                server.wait(live, _LOAD_SECS + self._settings.poll_secs, self._alive)
+            except OpsError as e:
+                raise explained(e, self.log_tail(), "docker compose logs triton") from e
 
     def _alive(self) -> None:
-        container = self._container()
-        if container is None or container.status in ("exited", "dead", "restarting"):
+        found = self._servers()
+        if not found or any(c.status in ("exited", "dead", "restarting") for c in found):
             raise OpsError("the server ended before it was ready")
 
     def smoke(self) -> int:
@@ -202,6 +278,7 @@ class Compose:
         running = state.get("Status") == "running"
         metadata = self.server.metadata() if running else None
         health = state.get("Health") or {}
+        several = self._servers()
         words = [entry["Output"].strip() for entry in health.get("Log") or []]
         return {
             "runtime": self.name,
@@ -221,6 +298,12 @@ class Compose:
                 "metrics": f"{self._settings.host}:{self._settings.metrics_port}",
                 "log": "docker compose logs triton",
             },
+            "services": [
+                containers.row(c.labels["com.docker.compose.service"], c)
+                for c in self._containers()
+                if c.labels.get("com.docker.compose.service") in containers.of(self._beside())
+            ],
+            **({"servers": [replicas.row(c) for c in several]} if len(several) > 1 else {}),
         }
 
     def snapshot(self) -> Dict[str, snapshot.Model]:
@@ -235,13 +318,12 @@ class Compose:
         module = ["-m", "models_volume", "snapshot", "/models"]
         container = self._container()
         if container is not None and container.status == "running":
-            code, (out, err) = container.exec_run(["python3", *module], workdir="/opt/triton", demux=True)
-            text, error = (out or b"").decode(), (err or b"").decode()
+            code, text, error = docker_sdk.said(container, ["python3", *module], workdir="/opt/triton")
         else:
             argv = ["run", "--rm", "--no-deps", "-T", "--entrypoint", "python3", "client", *module]
             done = self._compose(*argv, quiet=True, apart=True)
             code, text, error = done.returncode, done.stdout, done.stderr
-        if code:
+        if code or not text.strip():
             raise OpsError("the models volume cannot be read", details=error.strip()[-1000:])
         data: Dict[str, snapshot.Model] = json.loads(text)
         return data
@@ -286,6 +368,10 @@ class Compose:
         """
         mounts: List[str] = []
         inside = [self._mounted(arg, mounts) for arg in args]
+        access: List[str] = []
+        secrets: Dict[str, str] = {}
+        if service == "cluster":
+            access, secrets = registry_access.handed(lambda file: self._mounted(file, mounts))
         options = [word for mount in mounts for word in ("--volume", mount)]
         self._one_offs += 1
         name = f"{self._project}-{service}-{os.getpid()}-{driver.start_time(os.getpid())}-{self._one_offs}"
@@ -293,13 +379,21 @@ class Compose:
         options += ["--name", name, "--label", f"{driver.LABEL}={driver.me()}"]
         with contextlib.ExitStack() as stack:
             stdin = subprocess.DEVNULL
-            if service == "builder":
+            if service in ("builder", "cluster"):
                 stdin = stack.enter_context(driver.leash())
                 options += [w for k, v in driver.LEASH.items() for w in ("--env", f"{k}={v}")]
+            # What downloads a package needs this machine's way to an index.
+            makes = service == "builder" and args[0] in ("build", "deploy", "export")
+            if makes:
+                secrets = stack.enter_context(build_secrets.handed())
+            if service == "cluster":  # it has the builder's image, volume and GPU
+                options, service = [*options, *access, "--entrypoint", "python3"], "builder"
+                inside = ["-m", "cluster", *inside]
             try:
                 return self._compose(
-                    "run", "--rm", "--no-deps", "-T", *options, service, *inside, answer=answer, stdin=stdin
-                )
+                    "run", "--rm", "--no-deps", "-T", *options, service, *inside,
+                    env=secrets, answer=answer, stdin=stdin,
+                )  # fmt: skip
             except BaseException:
                 ask(["docker", "rm", "--force", name])  # Compose's own end leaves it running
                 raise
@@ -363,10 +457,15 @@ class Compose:
     def _environment(self) -> Dict[str, str]:
         files = [f for f in self._settings.docker["COMPOSE_FILE"].split(":") if f and f != CPU_FILE]
         files += [CPU_FILE] if self.device == "cpu" else []
+        if self.device == "gpu" and self._settings.triton_count > 1 and GPUS_FILE not in files:
+            files.append(GPUS_FILE)
+        beside = self._beside()
+        more = [containers.FILES[profile] for profile in beside if profile in containers.FILES]
+        files += [file for file in more if file not in files]
         return {
             "COMPOSE_FILE": ":".join(files),
             "COMPOSE_PATH_SEPARATOR": ":",
-            "COMPOSE_PROFILES": _PROFILES,
+            "COMPOSE_PROFILES": ",".join([_PROFILES, *beside]),
             "COMPOSE_PROJECT_NAME": self._project,
         }
 
@@ -385,10 +484,15 @@ class Compose:
     def _containers(self) -> List[Any]:
         return list(self._engine.containers.list(all=True, filters={"label": self._labels()}))
 
-    def _container(self) -> Optional[Any]:
-        """The server's container, running or not."""
+    def _servers(self) -> List[Any]:
+        """The servers' containers, running or not, the first one first."""
         labels = self._labels("service=triton", "oneoff=False")
         found = self._engine.containers.list(all=True, filters={"label": labels})
+        return sorted(found, key=replicas.number)
+
+    def _container(self) -> Optional[Any]:
+        """The server's container, the first one's of several, running or not."""
+        found = self._servers()
         return found[0] if found else None
 
     def _running_device(self) -> Optional[str]:

@@ -19,7 +19,15 @@ from ops.settings import ROOT, folder
 PYTHONS = ((3, 10), (3, 13))  # what the lock files are resolved for
 FOLDER = folder("VENVS_DIR", ".venvs")
 # Disk of each environment in MiB, measured on CPython 3.11; the first is nearly all TensorFlow.
-DISK_MIB = {"builder": 1700, "triton": 300, "client": 150, "perf": 250, "scripts": 20, "tests": 700}
+DISK_MIB = {
+    "builder": 1700,
+    "triton": 300,
+    "client": 150,
+    "perf": 250,
+    "gateway": 30,
+    "scripts": 20,
+    "tests": 700,
+}
 _NEWS = 10.0  # seconds between two words on something that takes long
 # Where a component's lock file is, when not in the folder of its name.
 _LOCKS = {"perf": "client/bench"}

@@ -8,22 +8,27 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ContextManager, Dict, List, Optional, Tuple
+from typing import Any, ContextManager, Dict, List, Optional, Sequence, Tuple
 
 from models_volume import snapshot
 from models_volume.layout import Volume
 from ops import console
+from ops.checks import modules
 from ops.checks.ports import port_problem
 from ops.errors import OpsError
 from ops.runtimes import driver, environments
 from ops.runtimes.detection import trtexec
 from ops.runtimes.process import ServerProcess
-from ops.runtimes.server import Server, cause, errors
+from ops.runtimes.server import Server, explained
+from ops.services.native import Services
 from ops.settings import ROOT, Settings
+from ops.several import gpus, processes
+from ops.several.places import Place
+from ops.several.processes import Instance
 
-# The package of each part that runs as `python -m`.
-MODULES = {"builder": "builder", "client": "triton_stack_client"}
-_IMPORTABLE = ROOT / "scripts" / "ops" / "checks" / "importable.py"
+# The package of each part that runs as `python -m`, and whose environment it runs in.
+MODULES = {"builder": "builder", "client": "triton_stack_client", "cluster": "cluster"}
+_ENVIRONMENTS = {"cluster": "builder"}
 _LOAD_SECS = 180  # for a server to start, load and warm up its models
 
 
@@ -33,16 +38,23 @@ class Native:
     Args:
         device: "gpu" (trtexec and a tritonserver on PATH) or "cpu" (onnxruntime, Triton from PyPI).
         setup: make virtual environments; False uses the running interpreter and its packages.
+        profiles: what to start beside the server.
     """
 
     name = "native"
 
-    def __init__(self, settings: Settings, device: str, *, setup: bool) -> None:
+    def __init__(self, settings: Settings, device: str, *, setup: bool, profiles: Sequence[str] = ()) -> None:
         self._settings = replace(settings, poll_secs=settings.native_poll_secs)
         self.device = device
         self._setup = setup
         self.process = ServerProcess(settings.run_dir)
         self.server = Server(settings.host, settings.http_port)
+        self._profiles = profiles
+
+    @property
+    def services(self) -> Services:
+        """The processes beside the server."""
+        return Services(self._settings, self.python)
 
     @property
     def poll_secs(self) -> int:
@@ -53,12 +65,35 @@ class Native:
         """Take the address of the server that runs, wherever the one who started it got it from."""
         running = self.process.state()
         if running is not None:
-            self._settings = self._settings.at(running, running.get("BIND_ADDRESS"))
+            count = int(running.get("TRITON_COUNT", 1))
+            self._settings = replace(
+                self._settings.at(running, running.get("BIND_ADDRESS")), triton_count=count
+            )
             self.server = Server(self._settings.host, self._settings.http_port)
+
+    @property
+    def _instances(self) -> List[Instance]:
+        """Every server that the settings ask for, the first one first."""
+        return processes.instances(self._settings, self.process)
+
+    def places(self) -> List[Place]:
+        """Where every server is."""
+        return [one.place for one in self._instances]
+
+    def missing(self) -> List[str]:
+        """The servers that do not answer, where there are several."""
+        rows = [one.row() for one in self._instances if one.name]
+        return [f"{row['name']} ({row['state']})" for row in rows if row["state"] != "running"]
 
     def parts(self) -> List[str]:
         """The environments this way of running needs."""
-        return environments.parts(self.device)
+        own = environments.parts(self.device)
+        return [*own, *(p for p in self.services.parts(self._profiles) if p not in own)]
+
+    @property
+    def setup(self) -> bool:
+        """Whether it runs in environments that we make, and not in the given interpreter's."""
+        return self._setup
 
     def python(self, part: str) -> str:
         """The interpreter of a component."""
@@ -95,10 +130,7 @@ class Native:
             "tritonclient.http",
         ]
         wanted += ["onnxruntime"] if self.device == "cpu" else []
-        done = subprocess.run(
-            [sys.executable, str(_IMPORTABLE), *wanted], capture_output=True, text=True, check=False
-        )
-        return done.stdout.splitlines() + ([done.stderr.strip()[-200:]] if done.returncode else [])
+        return modules.missing(wanted)
 
     def _check_cpu_server(self) -> None:
         done = subprocess.run(
@@ -112,9 +144,14 @@ class Native:
 
     def check_ports(self) -> None:
         """Raise OpsError when a port is taken by somebody else than our running server."""
+        on = [row["profile"] for row in self.services.status()]
+        processes.need_the_gateway(self._settings, [*self._profiles, *on])
+        self.services.check(self._profiles)
         running = self.process.state()
         if running is not None:
-            wanted = {**self._settings.ports, **self._wanted_gpu(), "device": self.device}
+            s = self._settings
+            wanted: Dict[str, Any] = {**s.ports, **s.server, **self._wanted_gpu(), "device": self.device}
+            wanted["TRITON_COUNT"] = s.triton_count
             differs = {k: running[k] for k, v in wanted.items() if running.get(k, v) != v}
             if differs:
                 found = ", ".join(f"{k} {v}" for k, v in differs.items())
@@ -122,64 +159,76 @@ class Native:
                     f"the server that `up` started is running with {found}",
                     remedy="./scripts/down first, then ./scripts/up with the new settings",
                 )
-            return
-        for name, port in self._settings.ports.items():
-            reason = port_problem(self._settings.host, port)
-            if reason:
-                raise OpsError(
-                    f"port {port} ({name}) cannot be used: {reason}",
-                    remedy=f"stop what holds it, or choose another: {name}={port + 100} ./scripts/up",
-                )
+        for one in self._instances:
+            if one.process.state() is not None:
+                continue
+            for name, port in one.settings.ports.items():
+                reason = port_problem(self._settings.host, port)
+                if reason:
+                    first = self._settings.ports[name]
+                    whose = f" of {one.name}" if one.number else ""
+                    raise OpsError(
+                        f"port {port} ({name}{whose}) cannot be used: {reason}",
+                        remedy=f"stop what holds it, or choose another: {name}={first + 100} ./scripts/up",
+                    )
 
     def start(self) -> None:
         """Start the server unless it runs, and wait until it answers; raises OpsError with its own words."""
-        if self.process.state() is None:
-            self._start()
-        self._wait({})
+        for one in self._instances:  # one after the other: each clears away what earlier servers have left
+            if one.process.state() is None:
+                self._start(one)
+            self._wait({}, one)
 
     def serve(self) -> None:
         """Wait until every live model answers; raises OpsError with the server's own words."""
         live = Volume(self._settings.models_dir).all_live()
-        self._wait(live)
+        for one in self._instances:
+            self._wait(live, one)
         console.progress("Triton is ready: " + ", ".join(f"{m} version {v}" for m, v in live.items()))
 
-    def _wait(self, live: Dict[str, int]) -> None:
-        try:
-            self.server.wait(live, _LOAD_SECS + self._settings.poll_secs, self._alive)
-        except OpsError as e:
-            log = self.log_tail()
-            # Where a model failed, e names it with Triton's reason.
-            why = "" if e.details else cause(log)
-            raise OpsError(
-                f"{e.found}: {why}" if why else e.found,
-                details=f"{e.details}\n{errors(log)}".strip(),
-                remedy=f"the whole log: {self.process.log}",
-            ) from e
+    def serve_beside(self) -> None:
+        """Start what the profiles ask for, and wait until it is ready; raises OpsError."""
+        self.services.start(self._profiles)
 
-    def _start(self) -> None:
-        env = {**self._settings.environment(), **self._gpu()}
-        if self.device == "cpu":
-            env["BACKENDS_DIR"] = str(self._settings.run_dir / "backends")
-            argv = [self.python("triton"), str(ROOT / "triton" / "cpu" / "server.py")]
-        else:
-            argv = [str(ROOT / "triton" / "entrypoint")]
-        if self.process.crashed():
-            console.progress(f"the last server ended by itself; its log is kept as {self.process.log}.1")
-        console.progress(f"starting Triton on {', '.join(map(str, self._settings.ports.values()))}")
-        s = self._settings
+    def _wait(self, live: Dict[str, int], one: Instance) -> None:
+        def alive() -> None:
+            if one.process.state() is None:
+                raise OpsError(f"{one.name or 'the server'} ended before it was ready")
+
+        try:
+            one.place.server.wait(live, _LOAD_SECS + self._settings.poll_secs, alive)
+        except OpsError as e:
+            raise explained(e, one.process.log_tail(), f"the whole log: {one.process.log}") from e
+
+    def _start(self, one: Instance) -> None:
+        argv, env = self.server_command(self._settings.run_dir / one.backends)
+        own = one.environment(self.device)
+        env = {**env, **one.settings.address, **own}
+        if one.process.crashed():
+            console.progress(f"the last server ended by itself; its log is kept as {one.process.log}.1")
+        ports = ", ".join(map(str, one.settings.ports.values()))
+        console.progress(f"starting {one.name or 'Triton'} on {ports}")
+        s = one.settings
         facts = {
             **s.ports,
             "BIND_ADDRESS": s.bind_address,
             "POLL_SECS": s.poll_secs,
+            **s.server,
             **self._gpu(),
             "device": self.device,
             "setup": self._setup,
+            "TRITON_COUNT": s.triton_count,
+            **own,
         }
-        self.process.start(argv, env, facts)
+        one.process.start(argv, env, facts)
 
-    def _alive(self) -> None:
-        if self.process.state() is None:
-            raise OpsError("the server ended before it was ready")
+    def server_command(self, backends: Path) -> Tuple[List[str], Dict[str, str]]:
+        """What starts a server, and its environment; the CPU server lays its backends out in ``backends``."""
+        env = {**self._settings.environment(), **self._gpu()}
+        if self.device == "cpu":
+            env["BACKENDS_DIR"] = str(backends)
+            return [self.python("triton"), str(ROOT / "triton" / "cpu" / "server.py")], env
+        return [str(ROOT / "triton" / "entrypoint")], env
 
     def _gpu(self) -> Dict[str, str]:
         """CUDA's variables for builder, trtexec and server alike: the running server's GPU, or the wanted."""
@@ -189,6 +238,11 @@ class Native:
     def _wanted_gpu(self) -> Dict[str, str]:
         if self.device != "gpu":
             return {}
+        if self._settings.triton_count > 1:
+            return {
+                "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+                "CUDA_VISIBLE_DEVICES": gpus.chosen(self._settings)[0],
+            }
         scheduled = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
         gpu = self._settings.gpu_id if os.environ.get("GPU_ID") or not scheduled else scheduled
         # CUDA numbers the fastest GPU first unless it is told to number them as nvidia-smi does.
@@ -214,8 +268,8 @@ class Native:
         tool = trtexec() if self.device == "gpu" else None
         if tool:
             env["TRTEXEC"] = tool  # a relative one is relative to where the operator is, not to ROOT
-        argv = [self.python(part), "-m", MODULES[part], *args]
-        if part != "builder":
+        argv = [self.python(_ENVIRONMENTS.get(part, part)), "-m", MODULES[part], *args]
+        if part == "client":
             return subprocess.run(argv, cwd=ROOT, env=env, stdout=stdout, text=True, check=False)
         env.update(driver.LEASH)
         with driver.leash() as stdin:
@@ -223,13 +277,17 @@ class Native:
 
     def stop(self) -> str:
         """Stop the server that `up` started; says what was done."""
-        pid = self.process.stop(self._settings.exit_timeout_secs + 15)
-        return "nothing was running" if pid is None else f"Triton (process {pid}) has stopped"
+        said = self.services.stop()  # first, so that what they have in hand is still answered
+        for process in [*reversed(processes.started(self._settings)), self.process]:
+            pid = process.stop(self._settings.exit_timeout_secs + 15)
+            said += [] if pid is None else [f"Triton (process {pid}) has stopped"]
+        return "; ".join(said) or "nothing was running"
 
     def status(self) -> Dict[str, Any]:
         """Server and process, for `status`."""
         running = self.process.state()
         metadata = self.server.metadata() if running else None
+        several = self._instances
         return {
             "runtime": self.name,
             "device": running["device"] if running else self.device,
@@ -242,6 +300,8 @@ class Native:
                 "metrics": f"{self._settings.host}:{self._settings.metrics_port}",
                 "log": str(self.process.log),
             },
+            "services": self.services.status(),
+            **({"servers": [one.row() for one in several]} if len(several) > 1 else {}),
         }
 
     def log_tail(self) -> List[str]:
@@ -251,7 +311,7 @@ class Native:
     def client_environment(self, model: Optional[str]) -> ContextManager[Dict[str, str]]:
         """The server's address; the models volume is a folder of this machine."""
         del model
-        return contextlib.nullcontext(self._settings.address)
+        return contextlib.nullcontext({**self._settings.address, **self._gpu()})
 
     def snapshot(self) -> Dict[str, snapshot.Model]:
         """Every model on the models volume."""

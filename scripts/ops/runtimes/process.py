@@ -23,12 +23,12 @@ _TAIL = 64 << 10  # bytes of the log's end that are read
 
 
 class ServerProcess:
-    """The native server; ``folder`` holds its state (server.json), its log (triton.log), and the logs of the
-    servers before it (triton.log.1 is the last one's)."""
+    """The native server, or a service beside it; ``folder`` holds its state (server.json), its log
+    (triton.log), and the logs of those before it (triton.log.1 is the last one's)."""
 
-    def __init__(self, folder: Path) -> None:
-        self._state = folder / "server.json"
-        self.log = folder / "triton.log"
+    def __init__(self, folder: Path, state: str = "server.json", log: str = "triton.log") -> None:
+        self._state = folder / state
+        self.log = folder / log
 
     def start(self, argv: List[str], env: Dict[str, str], facts: Dict[str, Any]) -> None:
         """Start ``argv`` in a session of its own and remember it, with ``facts``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 from ops.errors import OpsError
 from ops.runtimes import compose, environments
 from ops.runtimes.base import Runtime
@@ -10,10 +12,12 @@ from ops.runtimes.native import Native
 from ops.settings import Settings
 
 
-def create(settings: Settings, runtime: str, device: str, *, setup: bool) -> Runtime:
-    """The runtime called ``runtime`` ("docker" or "native")."""
+def create(
+    settings: Settings, runtime: str, device: str, *, setup: bool, profiles: Sequence[str] = ()
+) -> Runtime:
+    """The runtime called ``runtime`` ("docker" or "native"); ``profiles``: what to run beside the server."""
     kind = Compose if runtime == "docker" else Native
-    return kind(settings, device, setup=setup)
+    return kind(settings, device, setup=setup, profiles=profiles)
 
 
 def current(settings: Settings, runtime: str = "auto") -> Runtime:

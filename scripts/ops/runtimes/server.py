@@ -86,6 +86,16 @@ class Server:
             time.sleep(0.2)
 
 
+def explained(e: OpsError, log: List[str], whole: str) -> OpsError:
+    """What ``Server.wait`` raised, with what the log says of it; ``whole`` tells where all of the log is."""
+    why = "" if e.details else cause(log)  # where a model failed, e names it with Triton's reason
+    return OpsError(
+        f"{e.found}: {why}" if why else e.found,
+        details=f"{e.details}\n{errors(log)}".strip(),
+        remedy=whole,
+    )
+
+
 def errors(log: List[str], lines: int = 20) -> str:
     """The last of a log's errors, without their heads; its last lines where it has none."""
     found = _errors(log)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from triton_stack_client.bench import latency, perf, results
-from triton_stack_client.bench.baseline import Figure, parse_trtexec
+from triton_stack_client.bench import latency, perf, results, turns
+from triton_stack_client.bench.baseline import Figure, Trtexec, parse_trtexec
 from triton_stack_client.bench.latency import Latency
 from triton_stack_client.bench.perf import PARTS, Point
 from triton_stack_client.bench.report import html, svg
 from triton_stack_client.bench.results import Results
+from triton_stack_client.bench.run import Plan, possible
 from triton_stack_client.bench.saturation import Saturation
 from triton_stack_client.errors import ClientError
 
@@ -248,3 +251,95 @@ def test_a_ratio_is_the_median_of_the_turns_own() -> None:
     assert found.ratio == pytest.approx(1.2)
     assert (found.requests, found.p50) == (9, pytest.approx(1500))
     assert latency.figures("onnxruntime", direct, direct).ratio == 1
+
+
+class Machine:
+    """A GPU whose speed changes from round to round: trtexec's part of it, and perf_analyzer's."""
+
+    def __init__(self) -> None:
+        self.slower = iter([1.0, 3.0, 1.5])
+        self.now = 1.0
+        self.asked: list[Any] = []
+
+    def turn(self, batch: int, seconds: float) -> Figure:
+        if batch == 1:
+            self.now = next(self.slower)
+        self.asked.append(batch)
+        return Figure(batch, 1000 * batch / self.now, 0.5 * self.now, 1, ["trtexec"], graph=True)
+
+    def windows(self, way: str, batch: int, concurrency: int, *, window: float) -> Point:
+        self.asked.append((way, batch, concurrency))
+        return point(way, concurrency, 900 * 32 / self.now, 2 * 0.8 * self.now, batch=batch)
+
+
+def test_on_a_gpu_a_ratio_is_of_one_round() -> None:
+    machine = Machine()
+    loads = turns.loads(["grpc", "grpc+cuda"], 8, 32)
+    found = turns.measure(machine, machine, loads, rounds=3, seconds=1, say=lambda _: None)
+    assert [(c.figure, c.way, c.batch, c.concurrency, c.local_batch) for c in found] == [
+        ("p50", "grpc", 1, 1, 1),
+        ("p50", "grpc+cuda", 1, 1, 1),
+        ("images_per_s", "grpc", 1, 256, 32),
+        ("images_per_s", "grpc+cuda", 1, 256, 32),
+        ("images_per_s", "grpc+cuda", 32, 8, 32),
+    ]
+    assert [c.ratio for c in found] == pytest.approx([1.6, 1.6, 0.9, 0.9, 0.9])
+    assert found[0].local == 0.75
+    assert [a for a in machine.asked if isinstance(a, int)] == [1, 32] * 3, (
+        "local once for each batch a round"
+    )
+
+
+def test_the_comparisons_of_a_gpu_are_the_ratios_everywhere(run: Results, tmp_path: Path) -> None:
+    found = [turns.Comparison("p50", "grpc+cuda", 1, 1, 1, 3, 0.8, 0.5, 1.61)]
+    local = [*run.local, replace(run.local[0], graph=True, p50=0.5)]
+    ours = replace(run, local=local, comparisons=found)
+    assert ours.base(1).graph
+    name = "p50, grpc+cuda, 1 client, batch 1 / local batch 1"
+    assert ours.ratios() == [(name, 1.61)]
+    assert dict(ours.headline())[f"served / local, {name}"] == "1.610"
+    ours.save(tmp_path)
+    assert results.load(tmp_path) == ours
+    assert json.loads((tmp_path / "results.json").read_text())["ratios"] == {name: 1.61}
+    page = html.render(ours)
+    assert name in page
+    assert "local, CUDA graph, batch 1" in page
+    assert "local, CUDA graph,1," in (tmp_path / "results.csv").read_text().replace('"', "")
+
+
+def test_turns_of_trtexec_are_joined_by_their_medians(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(sample("run_loadinputs.log"))
+    program = tmp_path / "trtexec"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\ncat {log}\n')
+    program.chmod(0o755)
+    tensor = SimpleNamespace(name="image", dims=(224, 224, 3))
+    release: Any = SimpleNamespace(
+        inputs=(tensor,), folder=tmp_path, version=1, engine={"file": "model.plan", "version": "8.5.1"}
+    )
+    trtexec = Trtexec(str(program), release, graph=True)
+    for p50 in ("0.609296", "0.2", "0.3"):
+        log.write_text(sample("run_loadinputs.log").replace("median = 0.609296", f"median = {p50}"))
+        trtexec.turn(4, 1)
+    assert trtexec.figure(4).p50 == 0.3
+    assert trtexec.figure(4).images_per_s == pytest.approx(4 * 615.03)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == 3
+    assert all("--useCudaGraph" in a and "--shapes=image:4x224x224x3 --duration=1" in a for a in asked)
+    trtexec.without_graph().turn(4, 1)
+    assert "--useCudaGraph" not in (tmp_path / "asked").read_text().splitlines()[-1]
+
+
+def test_cuda_shared_memory_is_left_out_where_it_cannot_be_had(capsys: pytest.CaptureFixture[str]) -> None:
+    class Analyzer:
+        def windows(self, way: str, *_: Any, window: float) -> Point:
+            raise ClientError("perf_analyzer failed (99): failed to register CUDA shared memory region")
+
+    perf: Any = Analyzer()
+    plan = Plan(["grpc", "grpc+cuda"], [1], [1], 1.0, 3, 1.0, 0, 3, loads=((1, 1), (1, 256), (32, 8)))
+    assert possible(perf, plan) == ["grpc"]
+    assert "grpc+cuda is left out: perf_analyzer failed (99)" in capsys.readouterr().err
+    assert plan.points()[:3] == [("grpc", 1, 1), ("grpc", 1, 256), ("grpc+cuda", 1, 1)]
+    assert plan.points()[-1] == ("grpc+cuda", 32, 8)

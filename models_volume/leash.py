@@ -1,7 +1,7 @@
-"""A leash: whoever started the builder may hold on to its standard input, and lets go by ending.
+"""A leash: whoever starts the builder, or a cluster command, may hold its standard input; ending lets go.
 
 A driver that is killed cannot end what it has started, least of all in a container. With BUILDER_LEASH=stdin
-the end of standard input ends the builder at once: nothing goes live that nobody would prove. That is safe,
+the end of standard input ends the process at once: nothing goes live that nobody would prove. That is safe,
 since the store is whole after a kill at any moment.
 """
 
