@@ -60,7 +60,13 @@ def _forever(environ: Mapping[str, str]) -> dict[str, int]:
         environ.get("TRITON_SERVERS") or f"127.0.0.1:{given.http_port}:{given.grpc_port}:{given.metrics_port}"
     )
     servers.find(where, node)  # what is wrong with the setting is told now
-    repositories = {model: repository(model, place.settings) for model in models(environ, given.models_dir)}
+    known = models(environ, given.models_dir)  # what is wrong is told now
+
+    def repositories() -> dict[str, str]:
+        """A model that has come to the volume since is looked after, too."""
+        found = dict.fromkeys([*known, *models(environ, given.models_dir, needed=False)])
+        return {model: repository(model, place.settings) for model in found}
+
     device = "cpu" if environ.get("ENGINE") == "onnxruntime" else "gpu"
     runtime = NodeRuntime(given, device, lambda: servers.find(where, node))
     agent = Agent(
@@ -72,7 +78,7 @@ def _forever(environ: Mapping[str, str]) -> dict[str, int]:
         say=run.say,
         report_secs=seconds(environ, "REPORT_SECS", 30),
     )
-    run.say("started", node=node, models=sorted(repositories), registry=place.settings.host, servers=where)
+    run.say("started", node=node, models=sorted(known), registry=place.settings.host, servers=where)
     beat = given.models_dir / _BEAT
     beat.parent.mkdir(parents=True, exist_ok=True)
     return {"code": run.forever(agent.step, seconds(environ, "AGENT_SECS", 5), beat)}
@@ -90,12 +96,13 @@ def name(environ: Mapping[str, str]) -> str:
     return found
 
 
-def models(environ: Mapping[str, str], models_dir: Path) -> list[str]:
-    """AGENT_MODELS, or every model that has releases here; raises ClusterError where there is none."""
+def models(environ: Mapping[str, str], models_dir: Path, *, needed: bool = True) -> list[str]:
+    """AGENT_MODELS, or every model that has releases here; raises ClusterError where there is none but one is
+    needed."""
     from models_volume.layout import Volume
 
     found = (environ.get("AGENT_MODELS") or "").replace(",", " ").split() or Volume(models_dir).models()
-    if not found:
+    if needed and not found:
         raise ClusterError(
             f"AGENT_MODELS is empty, and {models_dir} has no model yet",
             remedy="name the models that this node is to serve in AGENT_MODELS",

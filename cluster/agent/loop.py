@@ -39,7 +39,7 @@ class Agent:
     """Keeps the models of one node at what the cluster wants.
 
     Args:
-        repositories: by model, its repository in the registry.
+        repositories: by model, its repository in the registry; called at each look.
         say: writes a line of the log: an event, and its facts.
         clock: seconds that never go back; wall time is only written, never compared.
     """
@@ -47,7 +47,7 @@ class Agent:
     def __init__(
         self,
         node: str,
-        repositories: dict[str, str],
+        repositories: Callable[[], dict[str, str]],
         store: StateStore,
         local: Local,
         models_dir: Path,
@@ -61,6 +61,7 @@ class Agent:
         self._models_dir, self._say, self._clock = models_dir, say, clock
         self._memory = Memory(models_dir)
         self._report_secs, self._version = report_secs, version
+        self._unreachable = False  # the registry, in this look
         self._documents: dict[str, Document] = {}  # the last readable ones
         self._said: dict[str, str] = {}
         self._reports: dict[str, tuple[Document, float]] = {}  # what was written last, and when
@@ -69,7 +70,8 @@ class Agent:
 
     def step(self) -> None:
         """One look at every model. Raises nothing but KeyboardInterrupt."""
-        for model, repo in self._repositories.items():
+        self._unreachable = False
+        for model, repo in self._repositories().items():
             try:
                 self._model(model, repo)
             except Exception as e:  # noqa: BLE001  (one model's trouble must not keep the others waiting)
@@ -88,11 +90,15 @@ class Agent:
     def _model(self, model: str, repo: str) -> None:
         if self._settle(model, repo):
             return
+        if self._unreachable:  # each model would wait as long for nothing
+            self._local.measure(model)
+            return
         try:
             found = self._store.read(repo, "rollout")
             live = self._store.digest(repo, "live")
         except Exception as e:  # noqa: BLE001  (a registry fails in many ways, and the node serves on in each)
             self._once("registry", "registry_down", reason=_words(e))
+            self._unreachable = getattr(e, "kind", "") == "unreachable"
             self._local.measure(model)
             return
         self._over("registry", "registry_back")
@@ -270,6 +276,7 @@ class Agent:
             self._store.write(repo, f"node-{self._node}", {**report, "time": _now(), "metrics": figures})
         except Exception as e:  # noqa: BLE001  (as for reading: it is written with the next look)
             self._once("registry", "registry_down", reason=_words(e))
+            self._unreachable = getattr(e, "kind", "") == "unreachable"
             return
         self._reports[model] = (report, self._clock())
 

@@ -14,9 +14,10 @@ def find(setting: str, node: str) -> list[Place]:
     """Every server of this node.
 
     Args:
-        setting: ``host:http:grpc[:metrics]``, several with spaces or commas between them, or
-            ``dns:NAME:http:grpc[:metrics]``, of whose addresses only those are taken whose Triton calls
-            itself ``node`` or ``node-gpuK``. The metrics port is the gRPC port plus one where it is left out.
+        setting: ``host:http:grpc[:metrics]``, several with spaces or commas between them; a host with several
+            addresses is as many servers (TRITON_COUNT with Docker). Or ``dns:NAME:http:grpc[:metrics]``, of
+            whose addresses only those are taken whose Triton calls itself ``node`` or ``node-gpuK``. The
+            metrics port is the gRPC port plus one where it is left out.
 
     Raises:
         OpsError: it is not written like that.
@@ -26,7 +27,7 @@ def find(setting: str, node: str) -> list[Place]:
         if text.startswith("dns:"):
             places += _of_name(_place(text.removeprefix("dns:"), setting), node)
         else:
-            places.append(_place(text, setting))
+            places += _each(_place(text, setting))
     if not setting.strip():
         raise OpsError("TRITON_SERVERS is empty", remedy="name this node's servers: host:8000:8001")
     return places
@@ -43,14 +44,25 @@ def _place(text: str, setting: str) -> Place:
     return Place(text, host, http, grpc, metrics)
 
 
-def _of_name(place: Place, node: str) -> list[Place]:
+def _each(place: Place) -> list[Place]:
+    """The server, or all of them where its name has several addresses."""
+    found = _addresses(place)
+    return found if len(found) > 1 else [place]
+
+
+def _addresses(place: Place) -> list[Place]:
+    """A server for each address of the name; none where nobody has that name."""
     try:
         found = socket.getaddrinfo(place.host, place.http, socket.AF_INET, socket.SOCK_STREAM)
-    except OSError:  # nobody by that name yet: no server runs
+    except OSError:
         return []
+    hosts = sorted({str(entry[4][0]) for entry in found})
+    return [Place(f"{h}:{place.http}:{place.grpc}", h, place.http, place.grpc, place.metrics) for h in hosts]
+
+
+def _of_name(place: Place, node: str) -> list[Place]:
     places = []
-    for host in sorted({str(entry[4][0]) for entry in found}):
-        one = Place(f"{host}:{place.http}:{place.grpc}", host, place.http, place.grpc, place.metrics)
+    for one in _addresses(place):
         name = str((one.server.metadata() or {}).get("name", ""))
         if traffic.of_node(name, node):
             places.append(one)

@@ -192,8 +192,11 @@ class Transport:
         if _passing(answer.status_code):  # tried again, as any other request
             answer.close()
             raise requests.ConnectionError(f"{realm} answered {answer.status_code}")
-        if answer.status_code != 200:
+        if answer.status_code in (401, 403):
             raise self._error("GET", answer)
+        if answer.status_code != 200:  # a 404 of it must not look like a tag that is not there
+            found = f"{realm}, which gives tokens for {self.host}, answered {answer.status_code}"
+            raise RegistryError("refused", found, details=_words(answer))
         try:
             data = answer.json()
             return str(data.get("token") or data["access_token"])

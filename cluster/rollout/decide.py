@@ -78,6 +78,9 @@ def _forward(document: Document, views: Mapping[str, View], times: Times, limits
     rest = _rest(document)
     if not rest:
         return _end(document, done, sorted(bad))
+    if not done and len(allowed) >= document["canary"]:  # nobody has shown yet that the release works
+        words = "; ".join(f"{node}: {why}" for node, why in sorted(bad.items()))
+        return Decision(documents.go_back(document, f"every canary failed: {words}"))
     gone = [n for n in rest if times.now - views[n].heard > limits.away_secs]
     return Decision(documents.skip(document, gone)) if gone else _next(document, views, times, done, rest)
 
@@ -109,8 +112,14 @@ def _next(
     allowed, canaries = document["allowed"], document["canary"]
     if len(allowed) < canaries:
         return Decision(documents.allow(document, rest[: canaries - len(allowed)]))
-    observed = _observed(document, views, times, done, rest) if len(allowed) == canaries else None
-    return observed or Decision(documents.allow(document, rest[: document["at_once"]]))
+    note = ""
+    if len(allowed) == canaries:
+        observed = _observed(document, views, times, done, rest)
+        if observed is not None:
+            return observed
+        asked = _sum("requests", [views[n] for n in done])
+        note = "" if asked >= _FEW else f"the canaries had {asked} requests: too few to tell their failures"
+    return Decision(documents.allow(document, rest[: document["at_once"]], note))
 
 
 def _end(document: Document, done: list[str], bad: list[str]) -> Decision:
@@ -119,7 +128,7 @@ def _end(document: Document, done: list[str], bad: list[str]) -> Decision:
         return Decision(documents.end(document, documents.FAILED, words, reason=words))
     left = [*document["skipped"], *bad]
     words = f"done; without {', '.join(left)}" if left else "done"
-    return Decision(documents.end(document, documents.DONE, words), promote=True)
+    return Decision(documents.end(document, documents.DONE, words, without=bad), promote=True)
 
 
 def _observed(
@@ -152,8 +161,8 @@ def _back(document: Document, views: Mapping[str, View], times: Times, limits: L
 
 def compare(canaries: list[View], others: list[View]) -> str:
     """How the canaries are worse than the others; empty when they are not, or when nothing can be told."""
-    bad, asked = (sum(int(v.metrics.get(k) or 0) for v in canaries) for k in ("failures", "requests"))
-    their_bad, theirs = (sum(int(v.metrics.get(k) or 0) for v in others) for k in ("failures", "requests"))
+    bad, asked = (_sum(key, canaries) for key in ("failures", "requests"))
+    their_bad, theirs = (_sum(key, others) for key in ("failures", "requests"))
     if asked >= _FEW:
         share, usual = bad / asked, their_bad / theirs if theirs else 0.0
         if share > usual + _WORSE_FAILURES:
@@ -165,3 +174,7 @@ def compare(canaries: list[View], others: list[View]) -> str:
         if max(mine) > usual * _WORSE_P99 and max(mine) > usual + _WORSE_P99_MS:
             return f"a p99 of {max(mine):.1f} ms, elsewhere {usual:.1f} ms"
     return ""
+
+
+def _sum(key: str, views: list[View]) -> int:
+    return sum(int(v.metrics.get(key) or 0) for v in views)

@@ -5,6 +5,7 @@
     order                the nodes, canaries first
     allowed              those that may have the target now
     skipped              those that were not heard of before their turn
+    without              those that failed and stayed behind when it was done
     canary at_once max_failed observe_secs hold
     traffic              {"share": part, "shadow": part}: what a canary gets meanwhile
     log                  [{"time", "what"}], the last of them
@@ -66,6 +67,7 @@ def make(
         "order": order,
         "allowed": [],
         "skipped": [],
+        "without": [],
         "canary": canary,
         "at_once": at_once,
         "max_failed": max_failed,
@@ -79,9 +81,10 @@ def make(
     }
 
 
-def allow(document: Document, nodes: list[str]) -> Document:
-    """``nodes`` may have the target too."""
-    return _with(document, f"next: {', '.join(nodes)}", allowed=[*document["allowed"], *nodes])
+def allow(document: Document, nodes: list[str], note: str = "") -> Document:
+    """``nodes`` may have the target too; ``note`` is what people should know of it."""
+    words = f"next: {', '.join(nodes)}" + (f" ({note})" if note else "")
+    return _with(document, words, allowed=[*document["allowed"], *nodes])
 
 
 def skip(document: Document, nodes: list[str]) -> Document:
@@ -96,12 +99,16 @@ def pause(document: Document, why: str) -> Document:
 
 
 def resume(document: Document) -> Document:
-    """It goes on; one that has ended badly begins again, as another attempt."""
+    """It goes on; one that has ended badly begins again, as another attempt. Of one that is done, the nodes
+    that failed try again: all others serve the target and stay as they are."""
     if document["state"] == PAUSED:
         return _with(document, "resumed", state=RUNNING, reason="", hold=False)
     if document["state"] in (GONE_BACK, FAILED):
         fresh = {"state": RUNNING, "attempt": document["attempt"] + 1, "allowed": [], "skipped": []}
         return _with(document, f"attempt {fresh['attempt']}", reason="", **fresh)
+    if document["state"] == DONE and document.get("without"):
+        words = f"once more: {', '.join(document['without'])}"
+        return _with(document, words, attempt=document["attempt"] + 1, without=[])
     return document
 
 
@@ -110,9 +117,9 @@ def go_back(document: Document, why: str) -> Document:
     return _with(document, f"goes back: {why}", state=GOING_BACK, reason=why)
 
 
-def end(document: Document, state: str, words: str, *, reason: str | None = None) -> Document:
-    """It has come to an end."""
-    return _with(document, words, state=state, **({} if reason is None else {"reason": reason}))
+def end(document: Document, state: str, words: str, **changes: Any) -> Document:
+    """It has come to an end; ``changes`` may be its ``reason``, and who it is ``without``."""
+    return _with(document, words, state=state, **changes)
 
 
 def problem(document: Any) -> str:

@@ -74,7 +74,7 @@ def change(
     while True:
         now = driver.current()
         wanted = how(now)
-        if wanted["state"] == now["state"]:
+        if (wanted["state"], wanted["attempt"]) == (now["state"], now["attempt"]):
             return now
         store.write(repo, TAG, wanted)
         sleep(1.5)
@@ -103,8 +103,8 @@ def backwards(document: Document) -> Document:
 
 
 def resumed(document: Document) -> Document:
-    """For ``change``: see ``document.resume``; raises ClusterError for one that is done."""
-    if document["state"] == documents.DONE:
+    """For ``change``: see ``document.resume``; raises ClusterError for one that is done everywhere."""
+    if document["state"] == documents.DONE and not document.get("without"):
         raise ClusterError("this rollout is done", remedy="begin another one: --to N")
     return documents.resume(document)
 

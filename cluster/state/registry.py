@@ -37,9 +37,6 @@ class RegistryStore:
 
     def write(self, repo: str, tag: str, document: Document) -> str:
         """Put a document in the place of the one before; its digest."""
-        if repo not in self._ready:
-            self._registry.put_blob(repo, _EMPTY)
-            self._ready.add(repo)
         empty = {"mediaType": _EMPTY_TYPE, "digest": digest_of(_EMPTY), "size": len(_EMPTY)}
         data = {
             "schemaVersion": 2,
@@ -49,7 +46,17 @@ class RegistryStore:
             "layers": [empty],
             "annotations": {_NOTE: json.dumps(document, separators=(",", ":"), sort_keys=True)},
         }
-        return self._registry.put_manifest(repo, tag, json.dumps(data).encode(), MANIFEST)
+        manifest = json.dumps(data).encode()
+        if repo in self._ready:
+            try:
+                return self._registry.put_manifest(repo, tag, manifest, MANIFEST)
+            except RegistryError as e:
+                if e.kind not in ("missing", "refused"):
+                    raise
+                # The registry may have lost its storage, and the empty blob with it.
+        self._registry.put_blob(repo, _EMPTY)
+        self._ready.add(repo)
+        return self._registry.put_manifest(repo, tag, manifest, MANIFEST)
 
     def digest(self, repo: str, tag: str) -> str | None:
         """What a tag points to, document or release; None where there is no such tag."""

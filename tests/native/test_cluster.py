@@ -154,6 +154,11 @@ def test_rollouts_and_faults_under_load_fail_no_request(nodes: Nodes) -> None:
         time.sleep(0.5)
     for load in loads:
         load.assert_clean(1000)
-    told = nodes.stacks["a"].status()["services"]
+    shown = nodes.stacks["a"].status()
+    assert {n["node"]: n["state"] for n in shown["cluster"]["scale"]["nodes"]} == {
+        "a": "serving",
+        "b": "serving",
+    }
+    told = shown["services"]
     assert [(s["name"], s["state"]) for s in told] == [("agent", "running")]
     assert "agent (process" in nodes.stacks["a"].run("down").stdout

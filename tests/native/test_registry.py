@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,15 @@ def test_documents_are_tags_of_it(place: tuple[str, Path]) -> None:
     pushed(Registry(place[0], insecure=True), repo, "1", b"no document")
     with pytest.raises(ValueError, match="no document"):
         store.read(repo, "1")
+
+
+def test_a_registry_that_has_lost_its_storage_gets_documents_again(tmp_path: Path) -> None:
+    with registry.running(tmp_path) as host:
+        store = RegistryStore(Registry(host, insecure=True))
+        store.write("models/lost", "node-a", {"node": "a", "n": 1})
+        shutil.rmtree(tmp_path / "blobs")
+        store.write("models/lost", "node-a", {"node": "a", "n": 2})
+        assert store.read("models/lost", "node-a") is not None
 
 
 def test_a_registry_that_keeps_everything_keeps_a_document(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ A node that fails goes back by itself; more than --max-failed of them, and all g
 from __future__ import annotations
 
 import argparse
-from typing import Any, Dict, List
 
 from ops import console, rollout
+from ops.cluster import nodes
 from ops.runtimes.selection import current
 from ops.settings import load
 
@@ -61,34 +61,8 @@ def run(args: argparse.Namespace) -> int:
     if "nodes" in row:
         console.answer(row, "", as_json=args.json)
         if not args.json:
-            _table(args.name, row)
+            nodes.show(args.name, row)
         return 0
-    text = f"{args.name}: the rollout of {_short(row['target'])} is {row['state']}"
+    text = f"{args.name}: the rollout of {nodes.short(row['target'])} is {row['state']}"
     console.answer(row, text, as_json=args.json)
     return 0
-
-
-def _table(model: str, data: Dict[str, Any]) -> None:
-    found = data["rollout"]
-    print(f"{model}: live in the registry is {_short(data['live'])}")
-    if found:
-        place = f"{len(found['allowed'] or [])} of {len(found['order'] or [])} nodes"
-        reason = f": {found['reason']}" if found["reason"] else ""
-        print(f"rollout of {_short(found['target'])} is {found['state']}, {place}{reason}")
-    if not data["nodes"]:
-        print("no node has reported yet: ./scripts/up --profile agent on each")
-        return
-    rows: List[List[str]] = [["node", "engine", "live", "release", "state", "reported", "reason"]]
-    for n in data["nodes"]:
-        state = str(n["state"])
-        rows.append(
-            [
-                n["node"], n["gpu"] or n["engine"] or "-", _short(n["live"]), str(n["release"] or "-"),
-                state, str(n["time"] or "-"), n["reason"] or "",
-            ]
-        )  # fmt: skip
-    console.table(rows)
-
-
-def _short(digest: Any) -> str:
-    return str(digest).partition(":")[2][:12] if digest else "-"

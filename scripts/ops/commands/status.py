@@ -1,4 +1,4 @@
-"""``status``: show what runs, what is live, and what it was made from."""
+"""``status``: show what runs, what is live, and what it was made from; with a registry, on every node."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Dict, List
 from models_volume import snapshot
 from ops import arguments as shared
 from ops import console, model_choice
+from ops.cluster import nodes
 from ops.runtimes.base import Runtime
 from ops.runtimes.selection import current
 from ops.runtimes.server import Server
@@ -21,7 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when the server runs and every live model is ready, else 1."""
-    data = gather(current(load(), args.runtime), shared.names(args))
+    runtime = current(load(), args.runtime)
+    data = gather(runtime, shared.names(args))
+    data["cluster"] = nodes.of_models(runtime, [m["name"] for m in data["models"]])
     if args.json:
         console.answer(data, "", as_json=True)
     else:
@@ -100,3 +103,5 @@ def _print(data: Dict[str, Any]) -> None:
     for m in data["models"]:
         for line in m["strays"]:
             print(console.colour(f"warning: {line}", "warn"))
+    for model, row in data["cluster"].items():
+        nodes.show(model, row)

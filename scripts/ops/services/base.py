@@ -31,7 +31,7 @@ class Service:
         name: of the process in messages, and of its state and log files in MODELS_DIR/run.
         profile: the word after ``up --profile``.
         parts: the environments it needs (ops.runtimes.environments).
-        seconds: how long it may take to be ready; to end, it gets EXIT_TIMEOUT_SECS and a little more.
+        seconds: how long it may take to be ready.
     """
 
     name = ""
@@ -46,6 +46,10 @@ class Service:
     def command(self) -> Command:
         """What to run."""
         raise NotImplementedError
+
+    def ending(self) -> float:
+        """Seconds that it gets to end before it is killed."""
+        return self.settings.exit_timeout_secs + 15
 
     def ports(self) -> Dict[str, int]:
         """The ports that it listens on, by the variable that sets each."""

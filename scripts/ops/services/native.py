@@ -98,7 +98,7 @@ class Services:
         return [said for service in reversed(self._all) for said in self._stop(service)]
 
     def _stop(self, service: Service) -> List[str]:
-        pid = self.process(service.name).stop(self._settings.exit_timeout_secs + 15)
+        pid = self.process(service.name).stop(service.ending())
         return [] if pid is None else [f"{service.name} (process {pid}) has stopped"]
 
     def status(self) -> List[Dict[str, Any]]:

@@ -84,14 +84,22 @@ class FakeNode:
         return {"name": "onnxruntime"}
 
 
+class AwayError(Exception):
+    """As the registry's client raises it after its retries."""
+
+    kind = "unreachable"
+
+
 class Flaky(MemoryStore):
     """A registry that can be away."""
 
     away = False
+    asked = 0
 
     def read(self, repo: str, tag: str) -> tuple[str, dict[str, Any]] | None:
+        self.asked += 1
         if self.away:
-            raise ConnectionError("the registry does not answer")
+            raise AwayError("the registry does not answer")
         return super().read(repo, tag)
 
 
@@ -99,7 +107,7 @@ class World:
     """An agent with everything around it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.time = folder, 0.0
+        self.folder, self.time, self.models = folder, 0.0, ["m"]
         self.store, self.node, self.events = Flaky(), FakeNode(), []
         self.store.releases["m", "live"] = A
         self.start()
@@ -109,7 +117,13 @@ class World:
             self.events.append(event)
 
         self.agent = Agent(
-            "n1", {"m": "m"}, self.store, self.node, self.folder, say=say, clock=lambda: self.time
+            "n1",
+            lambda: dict.fromkeys(self.models, "m"),
+            self.store,
+            self.node,
+            self.folder,
+            say=say,
+            clock=lambda: self.time,
         )
 
     @property
@@ -220,6 +234,16 @@ def test_a_registry_that_is_away_is_said_once_and_the_node_serves_on(world: Worl
     world.agent.step()
     assert world.node.now == 2
     assert world.events.count("registry_back") == 1
+
+
+def test_a_look_waits_once_for_a_registry_that_is_away_however_many_models_there_are(world: World) -> None:
+    world.models = ["m", "other", "third"]  # as after a build here: nobody starts the agent anew
+    world.store.away, world.store.asked = True, 0
+    world.agent.step()
+    assert world.store.asked == 1
+    world.store.away = False
+    world.agent.step()
+    assert world.store.asked > 3
 
 
 def test_a_broken_document_changes_nothing(world: World) -> None:

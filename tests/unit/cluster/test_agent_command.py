@@ -35,6 +35,7 @@ def test_its_models_are_those_that_are_named_or_those_that_are_here(tmp_path: Pa
         command.models({}, tmp_path)
     (tmp_path / "releases" / "here").mkdir(parents=True)
     assert command.models({}, tmp_path) == ["here"]
+    assert command.models({}, tmp_path / "none", needed=False) == []
     assert command.models({"AGENT_MODELS": "a, b  c"}, tmp_path) == ["a", "b", "c"]
 
 

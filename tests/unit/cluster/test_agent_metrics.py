@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from ops.errors import OpsError
 from support.stack import ROOT
@@ -54,6 +56,18 @@ def test_where_the_servers_are() -> None:
     assert (one.name, one.http, one.grpc, one.metrics) == ("a:8000:8001", 8000, 8001, 8002)
     assert two.metrics == 9
     assert servers.find("dns:no-such-name.invalid:8000:8001", "n") == []
+
+
+def test_a_name_with_several_addresses_is_as_many_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(host: str, port: int, *_: object) -> list[tuple[object, ...]]:
+        return [(2, 1, 6, "", (address, port)) for address in ("10.0.0.2", "10.0.0.1", "10.0.0.2")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    found = servers.find("triton:8000:8001:8002", "n")
+    assert [(p.host, p.http, p.metrics) for p in found] == [
+        ("10.0.0.1", 8000, 8002),
+        ("10.0.0.2", 8000, 8002),
+    ]
 
 
 @pytest.mark.parametrize("setting", ["", "a", "a:1", "a:x:2", "a:1:99999", ":1:2"])

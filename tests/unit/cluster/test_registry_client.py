@@ -224,6 +224,18 @@ def test_a_token_server_that_is_busy_is_asked_again(faults: FaultRegistry) -> No
     assert len([1 for _, path, _ in faults.log if path.startswith("/token")]) == 2
 
 
+def test_a_token_server_that_knows_nothing_is_no_missing_tag(faults: FaultRegistry) -> None:
+    challenge = {"WWW-Authenticate": f'Bearer realm="http://{faults.host}/token",service="s"'}
+    faults.answers["GET /v2/m/manifests/1"] = faults.answers["HEAD /v2/m/manifests/1"] = status(
+        401, challenge
+    )
+    faults.answers["GET /token"] = status(404)
+    for ask in (client(faults).get_manifest, client(faults).head):
+        with pytest.raises(RegistryError, match="which gives tokens") as told:
+            ask("m", "1")
+        assert told.value.kind == "refused"
+
+
 def test_a_certificate_that_nobody_trusts_is_told_as_that(
     faults: FaultRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,32 @@ def test_so_many_may_fail_as_the_operator_allows() -> None:
     assert done["state"] == documents.DONE
     assert "without c" in done["log"][-1]["what"]
     assert [n for n in NAMES if cluster.nodes[n].live == OLD] == ["c"]
+    cluster.nodes["c"].wrong = set()
+    again = start.change(cluster, "m", cluster.driver(), start.resumed, cluster.sleep)
+    assert (again["state"], again["attempt"], again["without"]) == (documents.DONE, 2, [])
+    cluster.sleep(100)
+    assert cluster.everywhere(NEW)
+    assert all(len(cluster.nodes[n].history) == len(cluster.nodes["c"].history) for n in NAMES), "once each"
+
+
+def test_where_every_canary_fails_it_goes_back_whatever_may_fail() -> None:
+    cluster = Cluster(NAMES, OLD)
+    cluster.nodes["a"].wrong = cluster.nodes["b"].wrong = {NEW}
+    done = rolled(cluster, canary=2, max_failed=3)
+    assert done["state"] == documents.GONE_BACK
+    assert done["reason"].startswith("every canary failed: a: answers differ")
+    assert order(cluster) == []
+    cluster = Cluster(NAMES, OLD)
+    cluster.nodes["a"].wrong = {NEW}
+    assert rolled(cluster, canary=2, max_failed=1)["state"] == documents.DONE
+
+
+@pytest.mark.parametrize(("requests", "said"), [(99, True), (100, False)])
+def test_too_few_requests_to_compare_are_told(requests: int, said: bool) -> None:
+    cluster = Cluster(NAMES, OLD)
+    cluster.nodes["a"].metrics = {"requests": requests, "failures": 0}
+    words = [entry["what"] for entry in rolled(cluster)["log"]]
+    assert any(f"had {requests} requests: too few" in text for text in words) == said
 
 
 def test_a_node_that_dies_in_its_turn_fails_and_one_that_died_before_is_passed_over() -> None:
@@ -311,7 +337,8 @@ def test_whenever_the_driver_is_killed_the_next_one_ends_it_the_same_way(
             break
         except Died:
             continue
-    expected = documents.DONE if len(wrong) <= max_failed else documents.GONE_BACK
+    shown = not set(NAMES[:canary]) <= wrong  # by one canary at least
+    expected = documents.DONE if shown and len(wrong) <= max_failed else documents.GONE_BACK
     assert document["state"] == expected
     assert cluster.unproven() == []
     if expected == documents.GONE_BACK:

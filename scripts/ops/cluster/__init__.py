@@ -1,0 +1,1 @@
+"""What the verbs know of the other machines."""
