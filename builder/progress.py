@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Iterator, List
 
 # When the command began that people see, in seconds since 1970: ./scripts/* hand it to all they start, so
@@ -62,7 +62,8 @@ def _stamped(text: str) -> str:
 def _print(line: str) -> None:
     global _shown  # noqa: PLW0603  (of this process, like its standard error)
     _shown = time.monotonic()
-    print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # a log on a full disk, or nobody who reads it: the work goes on
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ certificate or buffer is a reload. What cannot be read is reported once, and wha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -267,4 +268,5 @@ def _write(path: Path, text: str) -> None:
 
 
 def _say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a log on a full disk: requests are answered all the same
+        print(words, file=sys.stderr, flush=True)

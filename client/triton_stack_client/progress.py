@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 
 # When the command began that people see, in seconds since 1970: ./scripts/* hand it to all they start, so
 # that the lines of one command count from one start, whichever process prints them.
@@ -25,4 +26,5 @@ _began = time.monotonic() - _already()
 
 def say(text: str) -> None:
     """One line with the seconds since the start."""
-    print(f"[{time.monotonic() - _began:6.1f}s] {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # a log on a full disk, or nobody who reads it: the work goes on
+        print(f"[{time.monotonic() - _began:6.1f}s] {text}", file=sys.stderr, flush=True)

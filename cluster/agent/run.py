@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -24,9 +25,12 @@ def forever(step: Callable[[], None], secs: float, beat: Path) -> int:
     """
     signal.signal(signal.SIGTERM, _interrupt)  # in mid-proof a rollout hears it too, and goes back first
     try:
+        trouble = ""
         while True:
             step()
-            _touch(beat)
+            before, trouble = trouble, _touch(beat)
+            if trouble and not before:  # once, and not at every look
+                say("beat_not_written", reason=trouble)
             time.sleep(secs * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  (no secret)
     except KeyboardInterrupt:
         say("ended")
@@ -45,16 +49,20 @@ def healthy(beat: Path) -> bool:
 def say(event: str, **facts: Any) -> None:
     """A line of the log on standard error."""
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    print(json.dumps({"time": now, "event": event, **facts}, default=str), file=sys.stderr, flush=True)
+    line = json.dumps({"time": now, "event": event, **facts}, default=str)
+    with contextlib.suppress(OSError):  # a log on a full disk: the node is looked after all the same
+        print(line, file=sys.stderr, flush=True)
 
 
-def _touch(beat: Path) -> None:
+def _touch(beat: Path) -> str:
+    """Write the time of this look; why that cannot be done, empty when it can."""
     fresh = beat.with_name(f".{beat.name}.new")
     try:
         fresh.write_text(f"{time.monotonic()} {os.getpid()}\n", "ascii")
         fresh.replace(beat)
     except OSError as e:
-        say("beat_not_written", reason=str(e))
+        return str(e)
+    return ""
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any, Dict, Sequence, TextIO
 
 # When this command began, in seconds since 1970: the builder and the client, processes or containers, count
@@ -25,7 +26,8 @@ def colour(text: str, kind: str, stream: TextIO = sys.stdout) -> str:
 def progress(text: str) -> None:
     """One line of progress with the seconds since the start."""
     stamp = f"[{time.monotonic() - _began:6.1f}s]"
-    print(f"{colour(stamp, 'bold', sys.stderr)} {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # a log on a full disk, or nobody who reads it: the work goes on
+        print(f"{colour(stamp, 'bold', sys.stderr)} {text}", file=sys.stderr, flush=True)
 
 
 def hide_details() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ops.runtimes.process import ServerProcess
 from support import registry
 from support.models import write_scale
 from support.stack import ROOT, Load, Stack
@@ -29,8 +30,9 @@ FACTORS = {1: 2.0, 2: 3.0, 3: 5.0, 4: 7.0}  # by release
 class Nodes:
     """Two nodes with an agent each, the releases in the registry, and the operator's commands."""
 
-    def __init__(self, folder: Path, host: str) -> None:
-        self.host, self.blobs = host, folder / "registry" / "blobs"
+    def __init__(self, folder: Path, server: registry.Server) -> None:
+        self.registry, self.blobs = server, folder / "registry" / "blobs"
+        host = server.host
         self.environ = {"REGISTRY": f"{host}/models", "DOCKER_CONFIG": str(folder / "none")}
         more = {
             **self.environ,
@@ -51,6 +53,17 @@ class Nodes:
     @property
     def place(self) -> Place:
         return Place.of(self.environ)
+
+    def up(self, name: str) -> None:
+        """Start a node as its operator does."""
+        self.stacks[name].up(self.specs[1], options=("--profile", "agent"))
+
+    def begin(self, *args: str) -> subprocess.Popen[str]:
+        """``rollout`` in the background, while something else happens."""
+        return subprocess.Popen(
+            self.argv(*args), cwd=ROOT, env=self.stacks["a"].env, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
 
     def argv(self, *args: str) -> list[str]:
         return [str(ROOT / "scripts" / "rollout"), "--runtime", "native", "--json", "scale", *args]
@@ -92,20 +105,31 @@ class Nodes:
         return self.blobs / "docker/registry/v2/blobs/sha256" / data[:2] / data / "data"
 
 
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
+@contextlib.contextmanager
+def running_nodes(tmp_path: Path) -> Iterator[Nodes]:
+    """Two nodes that serve the first release, with a registry."""
     folder = tmp_path / "registry"
     folder.mkdir()
-    with registry.running(folder) as host:
-        made = Nodes(tmp_path, host)
+    server = registry.Server(folder)
+    server.start()
+    try:
+        made = Nodes(tmp_path, server)
         try:
-            for stack in made.stacks.values():
-                stack.up(made.specs[1], options=("--profile", "agent"))
+            for name in made.stacks:
+                made.up(name)
             yield made
         finally:
             for stack in made.stacks.values():
                 stack.run("down")
                 stack.kill()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    with running_nodes(tmp_path) as made:
+        yield made
 
 
 def test_rollouts_and_faults_under_load_fail_no_request(nodes: Nodes) -> None:
@@ -129,10 +153,7 @@ def test_rollouts_and_faults_under_load_fail_no_request(nodes: Nodes) -> None:
         victim.write_bytes(whole)
 
         # It heals with one command; the driver is killed in the middle, and another one goes on.
-        driver = subprocess.Popen(
-            nodes.argv("--resume"), cwd=ROOT, env=nodes.stacks["a"].env, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        driver = nodes.begin("--resume")
         nodes.wait(lambda: 3 in nodes.live().values(), 60, "the canary")
         code, row = nodes.rollout("--to", "4")
         assert code == 1
@@ -162,3 +183,85 @@ def test_rollouts_and_faults_under_load_fail_no_request(nodes: Nodes) -> None:
     told = shown["services"]
     assert [(s["name"], s["state"]) for s in told] == [("agent", "running")]
     assert "agent (process" in nodes.stacks["a"].run("down").stdout
+
+
+def ended(driver: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
+    """The exit code of ``Nodes.begin``, its answer, and what it said."""
+    out, said = driver.communicate(timeout=240)
+    assert "Traceback" not in said, said
+    print(said)
+    return driver.returncode, json.loads(out), said
+
+
+def test_a_registry_that_goes_away_and_a_node_that_is_killed_in_mid_rollout(nodes: Nodes) -> None:
+    nodes.wait(lambda: nodes.live() == {"a": 1, "b": 1}, 60, "the first reports")
+    a, b = (nodes.stacks[n] for n in ("a", "b"))
+    with contextlib.ExitStack() as stack:
+        loads = [stack.enter_context(Load(s.http, s.grpc, s.models_dir, 2)) for s in (a, b)]
+        # The registry is down while the canary is observed: everybody serves on, and the rollout goes on.
+        driver = nodes.begin("--to", "2", "--observe", "4")
+        nodes.wait(lambda: 2 in nodes.live().values(), 60, "the canary")
+        nodes.registry.stop()
+        time.sleep(8)
+        nodes.registry.start()
+        code, row, said = ended(driver)
+        assert (code, row["state"]) == (0, "done"), said
+        assert "the nodes serve on" in said
+        assert "the registry is back" in said
+        assert nodes.live() == {"a": 2, "b": 2}
+    for load in loads:
+        load.assert_clean(500)
+
+    # The second node is killed, server and agent, as its turn comes: the rollout goes back on the first one.
+    with Load(a.http, a.grpc, a.models_dir, 2) as load:
+        driver = nodes.begin("--to", "3", "--observe", "2", "--first", "a", "--node-secs", "12")
+        nodes.wait(lambda: nodes.live().get("a") == 3, 60, "the canary")
+        agent = ServerProcess(b.models_dir / "run", "agent.json").state()
+        assert agent is not None
+        os.killpg(agent["pid"], signal.SIGKILL)
+        b.kill()
+        code, row, said = ended(driver)
+        assert code == 1
+        assert "gone back" in row["error"]["found"], said
+        assert "b: it was not there" in row["error"]["found"]
+        assert nodes.live()["a"] == 2
+        # It is started again, and one command brings the release to both.
+        nodes.up("b")
+        code, row = nodes.rollout("--resume")
+        assert (code, row["state"]) == (0, "done")
+        assert nodes.live() == {"a": 3, "b": 3}
+    load.assert_clean(500)
+
+
+def test_a_full_disk_on_one_node_moves_nothing_there_and_sends_the_others_back(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may make a small file system of a node's own")
+    (tmp_path / "b").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", tmp_path / "b"], check=True)
+    try:
+        with running_nodes(tmp_path) as nodes:
+            _full_disk(nodes)
+    finally:
+        subprocess.run(["umount", "-l", tmp_path / "b"], check=True)
+
+
+def _full_disk(nodes: Nodes) -> None:
+    nodes.wait(lambda: nodes.live() == {"a": 1, "b": 1}, 60, "the first reports")
+    loads = [Load(s.http, s.grpc, s.models_dir, 2) for s in nodes.stacks.values()]
+    with loads[0], loads[1]:
+        ballast = nodes.stacks["b"].models_dir / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 20))
+        code, row = nodes.rollout("--to", "2", "--observe", "1", "--first", "a")
+        assert code == 1
+        assert "gone back" in row["error"]["found"]
+        assert "b: " in row["error"]["found"]
+        assert "0 MiB are free" in row["error"]["found"]
+        assert nodes.live() == {"a": 1, "b": 1}
+        ballast.unlink()
+        code, row = nodes.rollout("--resume")
+        assert (code, row["state"]) == (0, "done")
+        assert nodes.live() == {"a": 2, "b": 2}
+    for load in loads:
+        load.assert_clean(500)

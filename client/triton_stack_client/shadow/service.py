@@ -8,13 +8,14 @@ are to be compared, X-Shadow-Dropped what the gateway dropped since its last cop
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import aiohttp
 from aiohttp import web
@@ -67,7 +68,7 @@ class Service:
         self._bounds = bounds
         self._metrics = metrics
         self._limits = limits
-        self._say = say or (lambda line: print(line, flush=True))
+        self._say = say or _say
         self._queue: asyncio.Queue[Copy] = asyncio.Queue()
         self._bytes = 0
         self._said: dict[str, tuple[float, int]] = {}
@@ -133,7 +134,7 @@ class Service:
                 await self._compare(copy)
             except Exception as e:  # noqa: BLE001  (one copy must not end the comparison of all others)
                 self._metrics.dropped(copy.model, "error")
-                print(f"shadow: {copy.model}: {e!r}", file=sys.stderr, flush=True)
+                _say(f"{copy.model}: {e!r}", sys.stderr)
             finally:
                 self._done(len(copy.body))
 
@@ -206,3 +207,8 @@ def _finite(line: dict[str, Any]) -> bool:
 def _as_words(line: dict[str, Any]) -> str:
     """JSON has no word for what is not finite."""
     return json.dumps({**line, "max_abs": "not finite"}, default=str)
+
+
+def _say(line: str, to: TextIO | None = None) -> None:
+    with contextlib.suppress(OSError):  # a log on a full disk: answers are compared all the same
+        print(line, file=to, flush=True)
