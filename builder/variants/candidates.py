@@ -7,6 +7,7 @@ they are served share it and get a ``config.pbtxt`` of their own.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import time
@@ -81,6 +82,9 @@ class _Releases:
             "golden": str(origin.release / layout.GOLDEN),
         }
         self.engine: Engine = engines.create(origin.engine)
+        # An INT8 release's ONNX file is quantized already, and no variant of it is quantized again.
+        before = yaml_file.read(origin.file)
+        self.quantized: str | None = before.get("precision") if "calibration" in before else None
         self._made: dict[str, dict[str, Any]] = {}
         self._failed: dict[str, BuilderError] = {}
 
@@ -92,10 +96,16 @@ class _Releases:
             return {**self._made[name], "seconds": 0.0}
         # How it is served is no part of an engine: left out, so that the release is found again.
         keys = {k: v for k, v in document.items() if k != "serving"}
-        file = self.spec({**keys, "name": name}).file
+        job = build.Job.of(
+            self.spec({**keys, "name": name}).file, self.store, self.origin.engine,
+            allow_untrained=True, quiet_gpu=None, force=False,
+        )  # fmt: skip
+        if self.quantized:  # TensorRT reads such a model with --int8
+            job = dataclasses.replace(job, spec=dataclasses.replace(job.spec, precision=self.quantized))
         began = time.monotonic()
         try:
-            row = build.build(file, self.store, self.origin.engine, allow_untrained=True, force=False)
+            with self.store.lock(f"build of {name}"):
+                row = build.make(job)
         except BuilderError as e:
             self._failed[name] = e
             raise
@@ -105,13 +115,15 @@ class _Releases:
 
     def spec(self, document: Mapping[str, Any]) -> Spec:
         """The variant's spec, written beside the scratch releases and read back, checked."""
+        data = dict(document)
+        if self.quantized:
+            data = {k: v for k, v in data.items() if k not in ("calibration", "int8", "precision")}
         # An evaluation takes minutes and is the same for every variant of one engine: the redeploy makes it.
-        # An INT8 release's ONNX file is quantized already; onnxruntime computes as that says.
-        quantized = "calibration" in document
-        left_out = ("evaluation", *(("calibration", "int8") if quantized else ()))
-        data = {key: value for key, value in document.items() if key not in left_out}
-        if quantized:
-            data["precision"] = "fp32"
+        # INT8 is judged on its data.
+        if "calibration" not in data:
+            data.pop("evaluation", None)
+        for key in {"calibration", "evaluation"} & data.keys():
+            data[key] = _absolute(data[key], self.origin.file.parent)
         data["source"] = self.source
         data["inputs"] = [
             # Golden samples are there, and what an export does to the graph is done.
@@ -129,7 +141,7 @@ class _Releases:
 def _lay_out(made: _Releases, document: Mapping[str, Any], name: str) -> dict[str, Any]:
     store, engine = made.store, made.engine
     spec = made.spec({**document, "name": name})
-    of_engine = f"engine-{spec.batch.opt}-{spec.batch.max}"
+    of_engine = f"engine-{spec.batch.opt}-{spec.batch.max}{'-int8' if spec.quantization else ''}"
     row = made.get(of_engine, document)
     manifest = row["manifest"]
     release = store.folder(of_engine, row["version"])
@@ -150,6 +162,12 @@ def _lay_out(made: _Releases, document: Mapping[str, Any], name: str) -> dict[st
         "bytes": manifest["engine"]["bytes"],
         "max_abs": manifest["parity"]["max_abs"],
     }
+
+
+def _absolute(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The keys of a kind of data with its path written out: the variant's spec lies elsewhere."""
+    paths = {"folder", "file", "npz"} & entry.keys()
+    return {**entry, **{key: str((folder / entry[key]).resolve()) for key in paths}}
 
 
 def _output(origin: Origin, entry: Mapping[str, Any]) -> dict[str, Any]:

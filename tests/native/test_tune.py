@@ -242,6 +242,7 @@ def test_what_cannot_be_tuned_is_refused(served: Stack, tmp_path: Path) -> None:
         (("nothing",), 'model "nothing": there is no such spec'),
         ((write_cnn(tmp_path / "other", name="other"),), "other is not live"),
         ((late, "--clients", "1,x"), "list of clients"),
+        ((late, "--calibration", "nowhere"), "there is no such file or folder"),
         ((late, "--resume"), "is not what"),  # the patch is written, and nobody has redeployed it
     ):
         done = served.run("tune", *args)

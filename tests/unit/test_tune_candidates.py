@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -147,3 +148,16 @@ def test_the_patch_is_yaml() -> None:
 
     changes = {"batch": {"max": 128}, "serving": {**ALL_ON, "dynamic_batching": False, "a": [1, 2], "b": "x"}}
     assert yaml.safe_load(outcome.yaml_text(changes)) == changes
+
+
+def test_int8_is_tried_first_and_with_the_best_batch_sizes_where_there_is_data() -> None:
+    int8 = {"precision": "int8_fp16", "calibration": {"folder": "/data"}}
+    spec = replace(present(), int8=int8)
+    engines = candidates.engines(spec, "throughput")
+    others = candidates.engines(present(), "throughput")
+    assert engines == [int8, others[0], {**int8, **others[0]}, *others[1:]]
+    found = [c.changes for c in candidates.for_gpu(spec, "throughput", [{}, int8])]
+    assert {**int8, "serving": ALL_ON} in found
+    cpu = [c for c in candidates.for_cpu(spec, "latency", 2) if "precision" in c.changes]
+    assert cpu[0].words().startswith("precision int8_fp16")
+    assert not any("precision" in c.changes for c in candidates.for_cpu(present(), "latency", 2))

@@ -34,6 +34,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--clients", type=_clients, metavar="1,64,256",
         help="the loads, as requests in flight (GPU: 1,64,256; CPU: 1, and 4 and 16 for each core)",
     )  # fmt: skip
+    parser.add_argument(
+        "--calibration", type=Path, metavar="DATA",
+        help="a folder of pictures, an .npy or .npz, like real requests: try INT8, where its gate passes",
+    )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with the run that was interrupted")
     parser.add_argument("--apply", action="store_true", help="write the patch into the spec")
     parser.add_argument(

@@ -42,11 +42,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Present:
-    """The present spec, as the builder describes it: batch, serving with its defaults, and serving's keys."""
+    """The present spec, as the builder describes it: batch, serving with its defaults, and serving's keys.
+
+    ``int8``: what the spec would say to be INT8 (precision and calibration); empty: that is not tried.
+    """
 
     batch: Mapping[str, int]
     serving: Mapping[str, Any]
     levers: Sequence[str]
+    int8: Mapping[str, Any] = field(default_factory=dict)
 
     def instances(self, device: str) -> int:
         """How many there are."""
@@ -56,6 +60,7 @@ class Present:
         """``wanted`` without what the spec has already, and without keys that this builder does not know."""
         serving = {k: v for k, v in wanted.get("serving", {}).items() if k in self.levers}
         found = {
+            **{k: v for k, v in wanted.items() if k not in ("batch", "serving")},
             "batch": _differing(self.batch, wanted.get("batch", {})),
             "serving": _differing(self.serving, serving),
         }
@@ -63,7 +68,8 @@ class Present:
 
 
 def engines(present: Present, kind: str) -> List[Changes]:
-    """Batch sizes that are worth an engine of their own, the most promising first for an objective."""
+    """What is worth an engine of its own, the most promising first for an objective: other batch sizes, and
+    INT8 where it may be tried."""
     most = present.batch["max"]
     small = [(1, most), (8, most)]
     large = [(most, most), (64, max(128, most)), (128, max(128, most))]
@@ -77,11 +83,14 @@ def engines(present: Present, kind: str) -> List[Changes]:
         changes = present.differing({"batch": {"opt": min(opt, top), "max": min(top, _LARGEST)}})
         if changes and changes not in found:
             found.append(changes)
-    return found
+    if not present.int8:
+        return found
+    int8 = dict(present.int8)
+    return [int8, *found[:1], *({**int8, **changes} for changes in found[:1]), *found[1:]]
 
 
 def for_gpu(present: Present, kind: str, batches: Iterable[Changes]) -> List[Candidate]:
-    """Each of ``batches`` (changes of batch sizes; {} is the present engine) with the levers of a GPU."""
+    """Each of ``batches`` (what differs in an engine; {} is the present one) with the levers of a GPU."""
     off = {"cuda_graphs": False, **dict.fromkeys(_WAITS, False)}
     graphs = {**off, "cuda_graphs": True}
     waits = {**off, **dict.fromkeys(_WAITS, True)}
@@ -120,8 +129,9 @@ def for_cpu(present: Present, kind: str, cores: int) -> List[Candidate]:
     alone: List[Changes] = [{"dynamic_batching": False}]
     queues = [*alone, joined[0]] if kind == "latency" else [*joined[:1], *alone, *joined[1:]]
     ways = [{**shape, **queue} for shape, queue in _nearest_first(shapes, queues)]
+    int8 = [dict(present.int8)] if present.int8 else []
     sizes = [{"batch": {"max": size}} for size in (32, 8) if size > most]
-    return _named(present, [*sizes, {}] if kind != "latency" else [{}, *sizes], ways)
+    return _named(present, [*int8, *sizes, {}] if kind != "latency" else [{}, *int8, *sizes], ways)
 
 
 def with_settings(best: Sequence[Candidate]) -> List[Candidate]:
@@ -144,7 +154,8 @@ def _named(present: Present, batches: Iterable[Changes], ways: Sequence[Changes]
     for batch, serving in _nearest_first(list(batches), ways):
         alone = serving.get("dynamic_batching") is False
         # Requests of one picture that are not joined never fill a larger batch.
-        changes = present.differing({"serving": serving, **({} if alone else batch)})
+        engine = {key: value for key, value in batch.items() if not (alone and key == "batch")}
+        changes = present.differing({"serving": serving, **engine})
         if _key(changes) not in seen:
             seen.add(_key(changes))
             found.append(Candidate(f"c{len(found) + 1:02}", changes))

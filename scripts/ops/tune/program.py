@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     runtime = _native(settings, args.runtime)
     console.hide_details()
     with _alone(settings.models_dir / "tune" / "lock"):
-        found = subject.find(runtime, settings, args.spec)
+        found = subject.find(runtime, settings, args.spec, args.calibration)
         objective = _objective(args, runtime.device)
         out = _out(args, settings, found)
         result = _tune(args, settings, runtime, found, objective)

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from models_volume.layout import Volume
 from ops.errors import OpsError
@@ -62,6 +62,7 @@ class Subject:
             "model": self.model,
             "spec": self.sha256,
             "release": self.version,
+            "int8": dict(self.present.int8),
             "fingerprint": self.manifest["fingerprint"],
             "engine": f"{engine['name']} {engine['version']}",
             "machine": machine(),
@@ -69,11 +70,15 @@ class Subject:
         }
 
 
-def find(runtime: Native, settings: Settings, name: str) -> Subject:
+def find(runtime: Native, settings: Settings, name: str, calibration: Optional[Path] = None) -> Subject:
     """The subject called ``name``: a spec's file or its name.
 
+    Args:
+        calibration: a folder or file of data like real requests: INT8 is tried, too.
+
     Raises:
-        OpsError: there is no such spec, its model is not live, or the live release is not as the spec says.
+        OpsError: there is no such spec, its model is not live, the live release is not as the spec says, or
+            INT8 cannot be tried.
     """
     described = _described(runtime, settings, name)
     model, volume = described["name"], Volume(settings.models_dir)
@@ -87,12 +92,6 @@ def find(runtime: Native, settings: Settings, name: str) -> Subject:
             expected="a spec whose inputs have fixed dims",
             remedy="tune a copy of it with the sizes that matter, and take its serving keys over",
         )
-    if runtime.device == "gpu" and described["precision"].startswith("int8"):
-        raise OpsError(
-            f"{model} is {described['precision']}: tune makes no INT8 engines",
-            expected="a spec with precision fp16 or fp32",
-            remedy="tune the same model with fp16, and take its serving keys over",
-        )
     would = Rollout(runtime, settings).dry_run(described["file"])
     if not would["would"].startswith("do nothing"):
         raise OpsError(
@@ -103,7 +102,8 @@ def find(runtime: Native, settings: Settings, name: str) -> Subject:
     manifest = runtime.snapshot()[model]["manifest"]
     if manifest is None:
         raise OpsError(f"{model}: the manifest of release {version} cannot be read", remedy=f"{up} --force")
-    present = Present(described["batch"], described["serving"], described["levers"])
+    int8 = {} if calibration is None else _int8(described, manifest, calibration)
+    present = Present(described["batch"], described["serving"], described["levers"], int8)
     return Subject(
         model,
         described["file"],
@@ -114,6 +114,23 @@ def find(runtime: Native, settings: Settings, name: str) -> Subject:
         version,
         dict(manifest),
     )
+
+
+def _int8(described: Dict[str, Any], manifest: Dict[str, Any], data: Path) -> Dict[str, Any]:
+    """What the spec would say; raises OpsError."""
+    model = described["name"]
+    if described["precision"].startswith("int8"):
+        raise OpsError(f"{model} is {described['precision']} already", remedy="leave --calibration away")
+    if (manifest.get("weights") or {}).get("untrained"):
+        raise OpsError(
+            f"{model} has untrained weights: what they answer is noise in any precision",
+            remedy="give it trained weights, or leave --calibration away",
+        )
+    place = data.resolve()
+    if not place.exists():
+        raise OpsError(f"--calibration {data}: there is no such file or folder")
+    kind = "folder" if place.is_dir() else "file"
+    return {"precision": "int8_fp16", "calibration": {kind: str(place)}}
 
 
 def _described(runtime: Native, settings: Settings, name: str) -> Dict[str, Any]:
