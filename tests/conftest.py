@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from support.digits import Digits
 
 SAMPLES = Path(__file__).parent / "samples"
+# What is quickest to fail comes first, and what takes the machine for itself last.
+ORDER = ("contract", "unit", "gpu", "native", "docker")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests by their folders."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: ORDER.index(item.path.relative_to(here).parts[0]))
 
 
 @pytest.fixture

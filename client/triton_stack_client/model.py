@@ -28,7 +28,7 @@ from triton_stack_client.transport import address
 from triton_stack_client.transport import shared_memory as system_memory
 from triton_stack_client.transport.cuda_memory import DeviceArray
 from triton_stack_client.transport.protocol import Arrays, AsyncConnection, Connection
-from triton_stack_client.transport.shared_memory import Call
+from triton_stack_client.transport.slot import Call, Slot
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two tries
 
@@ -186,7 +186,7 @@ class Model:
                 system_memory.forgotten(call.regions, e)
                 time.sleep(tries.pause(e))
 
-    def _register(self, call: Call, region: system_memory.Slot | DeviceArray) -> None:
+    def _register(self, call: Call, region: Slot | DeviceArray) -> None:
         try:
             self._connection.register(region)
         except ServerError as e:
@@ -310,7 +310,7 @@ class AsyncModel:
                 system_memory.forgotten(call.regions, e)
                 await asyncio.sleep(tries.pause(e))
 
-    async def _register(self, call: Call, region: system_memory.Slot | DeviceArray) -> None:
+    async def _register(self, call: Call, region: Slot | DeviceArray) -> None:
         try:
             await self._connection.register(region)
         except ServerError as e:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from triton_stack_client.contract import Contract
-from triton_stack_client.transport import shared_memory
-from triton_stack_client.transport.shared_memory import Slot, protects
+from triton_stack_client.transport import slot as slots
+from triton_stack_client.transport.shared_memory import protects
+from triton_stack_client.transport.slot import Slot
 
 METADATA = {
     "name": "m",
@@ -41,9 +42,9 @@ class Tensor:
 def test_a_slot_is_answered_when_every_output_was_written_some_time_ago(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
+    monkeypatch.setattr(slots, "FOLDER", tmp_path)
     now = [100.0]
-    monkeypatch.setattr(shared_memory, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(slots, "time", SimpleNamespace(monotonic=lambda: now[0]))
     slot = Slot(Contract.of(METADATA, {"max_batch_size": 2}))
     module = SimpleNamespace(InferInput=Tensor, InferRequestedOutput=Tensor)
     slot.lend(module, {"x": np.ones((1, 4), np.uint8)}, ["y", "z"])
