@@ -46,7 +46,7 @@ class Memory(Protocol):
 
 
 class Region(Protocol):
-    """Shared memory that has a name on the server (shared_memory.py, cuda_memory.py)."""
+    """Shared memory that has a name on the server (slot.py, cuda_memory.py)."""
 
     region: str
     size: int
@@ -57,7 +57,7 @@ class Region(Protocol):
 
 
 class Slot(Protocol):
-    """Shared memory for one request's tensors (shared_memory.py)."""
+    """Shared memory for one request's tensors (slot.py)."""
 
     into: Mapping[str, Any]
 
