@@ -51,7 +51,8 @@ def agent(stack: Stack, name: str, store: MemoryStore, specs: dict[str, Path]) -
     where = f"127.0.0.1:{stack.http}:{stack.grpc}:{stack.metrics}"
     runtime = NodeRuntime(given, "cpu", lambda: servers.find(where, name))
     node = BuildingNode(given, runtime, specs)
-    return Agent(name, {"scale": "scale"}, store, node, stack.models_dir, say=run.say, report_secs=REPORTS)
+    repositories = {"scale": "scale"}
+    return Agent(name, lambda: repositories, store, node, stack.models_dir, say=run.say, report_secs=REPORTS)
 
 
 def report(store: MemoryStore, name: str) -> dict[str, Any]:
