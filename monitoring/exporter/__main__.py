@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -65,6 +66,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         )
         return 1
     receiver.start()
+    # As a container's first process it would not hear SIGTERM otherwise, where no init stands before it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(f"metrics on {args.host}:{server.server_port}, access log on UDP {receiver.port}", flush=True)
     server.serve_forever()
     return 0

@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.stack import ROOT
 
 from monitoring.exporter import access, certificate
 from monitoring.exporter.exposition import Family, page
@@ -37,8 +39,9 @@ def traffic() -> Traffic:
 
 
 def samples(counts: Traffic) -> dict[str, float]:
-    rows = [row.rpartition(" ") for row in page(counts.families()).decode().splitlines() if row[0] != "#"]
-    return {name: float(value) for name, _, value in rows}
+    # Lines of the format end with \n alone; splitlines() would cut a label's other separators too.
+    lines = page(counts.families()).decode().removesuffix("\n").split("\n")
+    return {name: float(value) for name, _, value in (x.rpartition(" ") for x in lines if x[0] != "#")}
 
 
 def test_a_line_of_the_gateway() -> None:
@@ -237,3 +240,16 @@ def make_certificate(folder: Path, end: str) -> bytes:
         "-out", "cert.pem")  # fmt: skip
     run("x509", "-in", "cert.pem", "-outform", "DER", "-out", "cert.der")
     return (folder / "cert.der").read_bytes()
+
+
+def test_it_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """By itself, and not by the signal's default: a container's first process has none."""
+    argv = ["--port=0", "--log-port=0", f"--models-dir={tmp_path}", "--triton=127.0.0.1:1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "monitoring.exporter", *argv], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline().startswith("metrics on ")
+    process.terminate()
+    process.communicate(timeout=10)
+    assert process.returncode == 0
