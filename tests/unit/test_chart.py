@@ -31,7 +31,7 @@ CRDS = ("ServiceMonitor", "PrometheusRule")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_object_is_what_kubernetes_takes(variant: str, kubernetes: str) -> None:
     version = helm.newest() if kubernetes == "newest" else kubernetes
-    documents = helm.render(VARIANTS[variant])
+    documents = helm.render(VARIANTS[variant], kubernetes=version)
     assert len(documents) >= 5
     for document in documents:
         if document["kind"] not in CRDS:

@@ -317,6 +317,16 @@ def test_a_pod_ends_in_order(values: Values, compose: dict[str, Any], defaults: 
         assert "lifecycle" not in container(documents, "shadow"), "its copies may be lost"
 
 
+def test_a_server_that_hangs_is_not_waited_for() -> None:
+    """A probe that fails runs the preStop hook, too."""
+    for part in pod(helm.render(ALL))["containers"]:
+        for name in ("livenessProbe", "startupProbe"):
+            if name in part and "lifecycle" in part:
+                assert part[name]["terminationGracePeriodSeconds"] == 10, part["name"]
+    # Its way back may take all of the pod's.
+    assert "terminationGracePeriodSeconds" not in container(helm.render(ALL), "agent")["livenessProbe"]
+
+
 def hook(part: Document) -> str:
     return str(part["lifecycle"]["preStop"]["exec"]["command"][-1])
 

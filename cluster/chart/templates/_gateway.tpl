@@ -24,13 +24,18 @@
     periodSeconds: 3
     timeoutSeconds: 5
     failureThreshold: 15
-  {{- range list "livenessProbe" "readinessProbe" }}
-  {{ . }}:
+    {{ include "stack.hung" . }}
+  livenessProbe:
     httpGet: {path: /healthz, port: gateway-metrics}
     periodSeconds: 3
     timeoutSeconds: 5
     failureThreshold: 5
-  {{- end }}
+    {{ include "stack.hung" . }}
+  readinessProbe:
+    httpGet: {path: /healthz, port: gateway-metrics}
+    periodSeconds: 3
+    timeoutSeconds: 5
+    failureThreshold: 5
   lifecycle:
     preStop:
       # Until no proxy sends it new connections; then SIGTERM drains it.

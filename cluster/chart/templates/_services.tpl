@@ -30,6 +30,7 @@
     periodSeconds: 10
     timeoutSeconds: 5
     failureThreshold: 5
+    {{ include "stack.hung" . }}
   {{- with .quiet }}
   lifecycle:
     preStop:

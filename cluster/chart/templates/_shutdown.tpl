@@ -6,6 +6,11 @@ How a pod ends, in seconds. Kubernetes tells all containers at once, after each 
           the load, and as long as any proof takes (_PATIENCE in cluster/agent/node.py)
   grace   the longer one of the two, and Triton's own end
 */}}
+{{/* Of probes beside a preStop hook: the hook would wait in a server that hangs, too. */}}
+{{- define "stack.hung" -}}
+terminationGracePeriodSeconds: 10
+{{- end -}}
+
 {{- define "stack.quiet" -}}
 {{- $s := include "stack.settings" . | fromJson -}}
 {{- $own := int64 .Values.shutdown.endpointSeconds -}}

@@ -19,11 +19,13 @@
     periodSeconds: 3
     timeoutSeconds: 5
     failureThreshold: {{ div (add (int64 $s.START_SECS) 2) 3 }}
+    {{ include "stack.hung" . }}
   livenessProbe:
     httpGet: {path: /v2/health/live, port: http}
     periodSeconds: 10
     timeoutSeconds: 5
     failureThreshold: 6
+    {{ include "stack.hung" . }}
   # Each live model with its live version, and at least one: a new pod has none, and gets no requests. A release that
   # was just published is loaded only after the next poll; the former one answers until then.
   readinessProbe:
