@@ -8,11 +8,13 @@ import stat
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from ops import operation_lock, settings
+from ops.services.agent import NodeAgent
 from support import helm
 from support.helm import (
     ALL,
@@ -34,7 +36,7 @@ from support.helm import (
 )
 from support.stack import ROOT
 
-from cluster.agent import command, node, servers
+from cluster.agent import command, servers
 from cluster.registry.references import RegistrySettings
 from gateway import certificate, options
 from monitoring.exporter import __main__ as exporter
@@ -300,14 +302,16 @@ def test_a_pod_ends_in_order(values: Values, compose: dict[str, Any], defaults: 
     known = {**defaults, **{k: str(v) for k, v in values.get("settings", {}).items()}}
     poll, load, drain = (int(known[k]) for k in ("POLL_SECS", "LOAD_SECS", "EXIT_TIMEOUT_SECS"))
     grace = pod(documents)["terminationGracePeriodSeconds"]
-    back = poll + load + node._PATIENCE
+    agent: Any = SimpleNamespace(settings=SimpleNamespace(poll_secs=poll, load_secs=load))
+    back = NodeAgent.ending(agent)
+    if "settings" not in values:
+        back = max(back, int(compose["agent"]["stop_grace_period"].rstrip("s")))
     script = hook(container(documents, "triton"))
     quiet = int(re.search(r"sleep (\d+)", script)[1])  # type: ignore[index]
     waits = int(re.search(r"--wait (\d+)", script)[1])  # type: ignore[index]
     assert quiet + waits >= back, "Triton answers until the agent has gone back"
     assert grace >= back
     assert grace >= quiet + waits + drain
-    assert back >= int(compose["agent"]["stop_grace_period"].rstrip("s")), "no less than in Compose"
     assert quiet >= values.get("shutdown", {}).get("dnsSeconds", 35), "no gateway finds it any more"
     if "gateway" in values:
         endpoints = int(hook(container(documents, "gateway")))

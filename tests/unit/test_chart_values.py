@@ -46,7 +46,7 @@ def test_what_is_missing_is_said_at_once_with_what_to_do() -> None:
         (helm.merged(DAEMONSET, HPA), "autoscaling.enabled: found true with kind DaemonSet"),
         ({"pictures": {"enabled": True}, **CLIENT}, "pictures.enabled: found true without the gateway"),
         ({"pictures": {"enabled": True}, **GATEWAY}, "client.image.repository: found nothing"),
-        (DRA, "gpu.allocation: found dra on Kubernetes v1.3"),
+        (DRA, "gpu.allocation: found dra on Kubernetes v1.32"),
         ({"settings": {"EXIT_TIMEOUT_SECS": 45}}, "STOP_GRACE_SECS: found 45, with EXIT_TIMEOUT_SECS 45"),
         ({"settings": {"POLL_SECS": 90}}, "UNHEALTHY_AFTER: found 30, which is 90 s, with POLL_SECS 90"),
     ],

@@ -2,8 +2,8 @@
 How a pod ends, in seconds. Kubernetes tells all containers at once, after each one's preStop hook:
 
   quiet   Triton goes on answering: until no proxy and no gateway knows the pod, and its own gateway has drained
-  back    the agent takes a change that is under way back, which it can prove only while Triton answers: the poll,
-          the load, and as long as any proof takes (_PATIENCE in cluster/agent/node.py)
+  back    the agent takes a change that is under way back, and proves what is live again, which it can only while
+          Triton answers: two polls, two loads and the golden requests, as in compose.yaml
   grace   the longer one of the two, and Triton's own end
 */}}
 {{/* Of probes beside a preStop hook: the hook would wait in a server that hangs, too. */}}
@@ -20,7 +20,7 @@ terminationGracePeriodSeconds: 10
 
 {{- define "stack.back" -}}
 {{- $s := include "stack.settings" . | fromJson -}}
-{{- add (int64 $s.POLL_SECS) (int64 $s.LOAD_SECS) 120 -}}
+{{- add (mul 2 (int64 $s.POLL_SECS)) (mul 2 (int64 $s.LOAD_SECS)) 90 -}}
 {{- end -}}
 
 {{- define "stack.grace" -}}
