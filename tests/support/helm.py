@@ -117,9 +117,9 @@ def text(values: str, kubernetes: str) -> str:
     return done.stdout
 
 
-def refused(*parts: Values) -> str:
+def refused(*parts: Values, chart: Path = CHART) -> str:
     """What helm says against these values, whatever Kubernetes it takes for granted itself."""
-    done = run("template", merged(*parts), "--kube-version", "1.32")
+    done = run("template", merged(*parts), "--kube-version", "1.32", chart=chart)
     assert done.returncode != 0, "helm took them"
     return done.stderr
 

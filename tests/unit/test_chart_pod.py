@@ -253,8 +253,19 @@ def test_credentials_of_env_stay_out_of_the_cluster(tmp_path: Path) -> None:
     assert "c2VjcmV0" not in done.stdout
     agent = environment(container([d for d in yaml.safe_load_all(done.stdout) if d], "agent"))
     assert (agent["REGISTRY"], agent["POLL_SECS"]) == ("other.example", "11")
-    (chart / "files" / "env").unlink()
-    assert "files/env: found no settings" in helm.run("template", values, chart=chart).stderr
+
+
+def test_a_chart_that_has_lost_its_links_is_refused(tmp_path: Path) -> None:
+    """As by a checkout that keeps a link as a file with its text."""
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART, chart, symlinks=True)
+    for link in (chart / "files").iterdir():
+        text = str(link.readlink())
+        link.unlink()
+        link.write_text(text)
+    said = helm.refused(REQUIRED, MONITORING, chart=chart)
+    assert "files/env: found no settings" in said
+    assert "files/rules: found no rules" in said
 
 
 def test_links_lead_to_the_one_place() -> None:

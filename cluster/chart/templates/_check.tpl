@@ -6,6 +6,9 @@
 {{- if not $s.POLL_SECS -}}
 {{- $wrong = append $wrong "files/env: found no settings\n  allowed: the stack's .env\n  next: install the chart from the whole checkout, where this is a link to .env, or a package made from it" -}}
 {{- end -}}
+{{- if and $v.monitoring.rules.enabled (not (.Files.Glob "files/rules/*.yml")) -}}
+{{- $wrong = append $wrong "files/rules: found no rules, with monitoring.rules.enabled\n  allowed: the files of monitoring/prometheus/rules\n  next: install the chart from the whole checkout, or a package made from it" -}}
+{{- end -}}
 {{- $images := dict "triton" $v.triton.image "agent" $v.agent.image -}}
 {{- if $v.gateway.enabled }}{{ $_ := set $images "gateway" $v.gateway.image }}{{ end -}}
 {{- if or $v.pictures.enabled $v.shadow.enabled }}{{ $_ := set $images "client" $v.client.image }}{{ end -}}

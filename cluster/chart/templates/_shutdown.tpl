@@ -6,11 +6,6 @@ How a pod ends, in seconds. Kubernetes tells all containers at once, after each 
           Triton answers: two polls, two loads and the golden requests, as in compose.yaml
   grace   the longer one of the two, and Triton's own end
 */}}
-{{/* Of probes beside a preStop hook: the hook would wait in a server that hangs, too. */}}
-{{- define "stack.hung" -}}
-terminationGracePeriodSeconds: 10
-{{- end -}}
-
 {{- define "stack.quiet" -}}
 {{- $s := include "stack.settings" . | fromJson -}}
 {{- $own := int64 .Values.shutdown.endpointSeconds -}}
@@ -38,4 +33,9 @@ ended; who waits for it may not hold it, so it is shared, and a read-only volume
 sleep {{ $quiet }}
 lock=/models/run/operation-{{ $s.COMPOSE_PROJECT_NAME }}.lock
 [ ! -e "$lock" ] || flock --shared --wait {{ $rest }} 9 9<"$lock" || true
+{{- end -}}
+
+{{/* Of probes beside a preStop hook: the hook would wait in a server that hangs, too. */}}
+{{- define "stack.hung" -}}
+terminationGracePeriodSeconds: 10
 {{- end -}}
