@@ -199,3 +199,15 @@ def test_a_server_that_is_told_to_stop_answers_on_for_the_time_it_takes_to_be_se
         assert running.stdout.readline() == "told\n"
         assert time.monotonic() - begun >= 1
         assert running.wait(10) == 7, "the server's own exit code"
+
+
+@pytest.mark.timeout(60)
+def test_a_signal_that_comes_as_the_server_starts_is_not_missed(folder: Path) -> None:
+    server = folder / "tritonserver"
+    server.write_text("#!/bin/sh\ntrap 'exit 7' TERM\nkill -TERM $PPID\nwhile :; do sleep 0.01; done\n")
+    (folder / "sleep").write_text("#!/bin/sh\nexec /bin/sleep 0.01\n")  # a second for each would be long
+    (folder / "sleep").chmod(0o755)
+    env = {"PATH": f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin", "DRAIN_SECS": "1"}
+    for _ in range(50):
+        running = subprocess.Popen([str(ROOT / "triton" / "entrypoint")], env=env)
+        assert running.wait(10) == 7
