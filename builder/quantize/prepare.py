@@ -41,6 +41,7 @@ def prepare(source: Path, work: Path, sample: Arrays) -> onnx.ModelProto:
     del ready.opset_import[:]
     ready.opset_import.extend(kept)
     _name(ready)
+    _kernel_shapes(ready)
     return ready
 
 
@@ -71,3 +72,13 @@ def _name(model: onnx.ModelProto) -> None:
         name = node.name or f"{node.op_type}_{number}"
         node.name = name if name not in taken else f"{name}_{number}"
         taken.add(node.name)
+
+
+def _kernel_shapes(model: onnx.ModelProto) -> None:
+    """Say how large each kernel is: ONNX takes that from the weights, and TensorRT 8.5's parser cannot once they
+    come out of a Q/DQ pair."""
+    weights = {w.name: w for w in model.graph.initializer}
+    for node in model.graph.node:
+        said = any(a.name == "kernel_shape" for a in node.attribute)
+        if node.op_type in ("Conv", "ConvTranspose") and not said and node.input[1] in weights:
+            node.attribute.append(onnx.helper.make_attribute("kernel_shape", weights[node.input[1]].dims[2:]))

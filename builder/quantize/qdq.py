@@ -10,7 +10,7 @@ import onnx
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import QuantType
 
-from builder.quantize.sites import WEIGHTED, Graph, Site
+from builder.quantize.sites import WEIGHTED, Graph, Site, fitting
 
 # TensorRT's: symmetric INT8, weights by channel and as a Q/DQ pair of their own, biases left alone.
 _OPTIONS = {
@@ -33,7 +33,7 @@ def quantize(model: onnx.ModelProto, chosen: Iterable[Site], ranges: Any) -> onn
         ranges: of every site's tensor, as ``ranges.measure`` gives them.
     """
     names = {site.name for site in chosen if site.weighted}
-    sites = [site for site in chosen if site.weighted or site.needs in names]
+    sites = fitting(model, [site for site in chosen if site.weighted or site.needs in names])
     if not names:
         return copy.deepcopy(model)
     quantizer = QDQQuantizer(

@@ -5,7 +5,9 @@ TensorRT fuses DQ -> Conv -> (Add ->) Relu -> Q into one INT8 kernel, and a pair
 
 * Convolutions and matrix products with constant weights: the pair is on the data, another on the weights.
 * A residual Add: a pair on the shortcut alone. The other branch comes out of a quantized convolution, which
-  adds the shortcut in INT8 within its own kernel.
+  adds the shortcut in INT8 within its own kernel. That kernel must write INT8, too, for an operation with weights
+  or another Add: TensorRT 8.5.1 refuses ResNet50's last Add, which an average pooling reads ("cannot be quantized
+  by ..._QuantizeLinear", seen on an H200), whether or not a pair stands between them.
 * An average pooling behind a quantized convolution: the pair lets that one write INT8.
 """
 
@@ -71,6 +73,16 @@ class Graph:
         alone = len(self.consumers.get(tensor, [])) == 1 and tensor not in self.outputs
         return node if node is not None and alone and self.takes_weights(node) else None
 
+    def result(self, name: str) -> str:
+        """What the node of this name gives to others, with the activation and the pooling that TensorRT fuses
+        or moves the pair past."""
+        (node,) = [n for n in self.nodes if n.name == name]
+        while True:
+            readers = self.consumers.get(node.output[0], [])
+            if len(readers) != 1 or readers[0].op_type not in (*_ACTIVATIONS, "MaxPool"):
+                return str(node.output[0])
+            node = readers[0]
+
     def takes_weights(self, node: onnx.NodeProto) -> bool:
         """Whether it multiplies data with constant FP32 weights."""
         if node.op_type not in WEIGHTED or len(node.input) < 2 or node.input[0] in self.constants:
@@ -96,6 +108,17 @@ def find(model: onnx.ModelProto) -> list[Site]:
             found += _pool(graph, node)
     # The pair would have to stand between the graph and its caller.
     return [site for site in found if site.tensor not in graph.outputs]
+
+
+def fitting(model: onnx.ModelProto, chosen: Iterable[Site]) -> list[Site]:
+    """Those of the chosen sites that TensorRT takes together: no Add whose own result is not read in INT8."""
+    graph, left = Graph(model), list(chosen)
+    while True:
+        read = {site.tensor for site in left if site.op not in _POOLS}
+        kept = [site for site in left if site.op != "Add" or graph.result(site.name) in read]
+        if len(kept) == len(left):
+            return kept
+        left = kept  # the Add before it may have lost its reader
 
 
 def _residual(graph: Graph, node: onnx.NodeProto) -> Iterable[Site]:

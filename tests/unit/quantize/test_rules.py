@@ -103,12 +103,12 @@ def test_scales_are_symmetric_and_by_channel_for_weights(tmp_path: Path) -> None
 
 
 def identity(name: str = "add") -> list[NodeProto]:
-    """A residual block: x -> a -> Relu -> b -> Add with the block's input -> Relu."""
+    """A residual block and what follows: a -> Relu -> b -> Relu -> c -> Add with a's -> Relu -> d."""
     return [
         conv("a", "x", "c"), helper.make_node("Relu", ["c"], ["r"], "relu_a"),
         conv("b", "r", "d"), helper.make_node("Relu", ["d"], ["e"], "relu_b"),
         conv("c", "e", "f"), helper.make_node("Add", ["f", "r"], ["s"], name),
-        helper.make_node("Relu", ["s"], ["y"], "relu_y"),
+        helper.make_node("Relu", ["s"], ["t"], "relu_t"), conv("d", "t", "y"),
     ]  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def test_a_residual_add_has_its_shortcut_quantized_alone(tmp_path: Path, swapped
     nodes = identity()
     if swapped:
         nodes[5] = helper.make_node("Add", ["r", "f"], ["s"], "add")
-    made = Made(model(nodes, weights("a", "b", "c")), tmp_path)
+    made = Made(model(nodes, weights("a", "b", "c", "d")), tmp_path)
     main, shortcut = (1, 0) if swapped else (0, 1)
     assert made.before("add", main) == []
     assert made.before("add", shortcut) == PAIR
@@ -127,7 +127,7 @@ def test_a_residual_add_has_its_shortcut_quantized_alone(tmp_path: Path, swapped
 
 
 def test_no_dq_has_two_readers(tmp_path: Path) -> None:
-    made = Made(model(identity(), weights("a", "b", "c")), tmp_path)
+    made = Made(model(identity(), weights("a", "b", "c", "d")), tmp_path)
     read = [i for n in made.model.graph.node for i in n.input]
     for node in made.model.graph.node:
         if node.op_type == "DequantizeLinear":
@@ -138,12 +138,42 @@ def test_of_two_convolutions_at_an_add_the_shallower_one_is_the_shortcut(tmp_pat
     nodes = [
         conv("short", "x", "p"), conv("a", "x", "c"), helper.make_node("Relu", ["c"], ["r"], "relu"),
         conv("b", "r", "d"), helper.make_node("Add", ["p", "d"], ["s"], "add"),
-        helper.make_node("Relu", ["s"], ["y"], "last"),
+        helper.make_node("Relu", ["s"], ["t"], "last"), conv("next", "t", "y"),
     ]  # fmt: skip
-    made = Made(model(nodes, weights("short", "a", "b")), tmp_path)
+    made = Made(model(nodes, weights("short", "a", "b", "next")), tmp_path)
     assert made.before("add", 0) == PAIR
     assert made.before("add", 1) == []
     assert Site("add", "Add", "p", needs="b") in made.sites
+
+
+def test_an_add_whose_result_nobody_reads_in_int8_adds_floats(tmp_path: Path) -> None:
+    """As ResNet50's last one, which an average pooling reads: TensorRT 8.5.1 refuses a pair on its shortcut."""
+    end = [helper.make_node("GlobalAveragePool", ["t"], ["y"], "pool")]
+    made = Made(model([*identity()[:-1], *end], weights("a", "b", "c")), tmp_path)
+    assert made.before("add", 0) == made.before("add", 1) == []
+    assert made.before("c", 0) == PAIR
+    left = Made(model(identity(), weights("a", "b", "c", "d")), tmp_path / "left", leave=("d",))
+    assert left.before("add", 1) == []
+
+
+def test_of_two_adds_the_first_is_read_by_the_second(tmp_path: Path) -> None:
+    second = [
+        conv("e", "t", "u"), helper.make_node("Add", ["u", "t"], ["v"], "second"),
+        helper.make_node("MaxPool", ["v"], ["w"], "pool", kernel_shape=[2, 2]), conv("g", "w", "y"),
+    ]  # fmt: skip
+    nodes, made_of = [*identity()[:-1], *second], weights("a", "b", "c", "e", "g")
+    made = Made(model(nodes, made_of), tmp_path)
+    assert made.before("second", 1) == made.before("add", 1) == PAIR
+    # Without a reader of its own the second one keeps none for the first, whose other reader is "e".
+    left = Made(model(nodes, made_of), tmp_path / "left", leave=("g", "e"))
+    assert left.before("second", 1) == left.before("add", 1) == []
+
+
+def test_every_kernel_says_how_large_it_is(tmp_path: Path) -> None:
+    """TensorRT 8.5 asks for it where the weights come out of a Q/DQ pair; ONNX leaves it to the writer."""
+    made = Made(model([conv("a", "x", "y")], weights("a")), tmp_path)
+    (kernel,) = [n for n in made.model.graph.node if n.op_type == "Conv"]
+    assert [list(a.ints) for a in kernel.attribute if a.name == "kernel_shape"] == [[3, 3]]
 
 
 def test_an_add_of_activations_alone_is_left_alone(tmp_path: Path) -> None:
@@ -167,14 +197,14 @@ def test_an_average_pooling_behind_a_convolution_is_quantized(tmp_path: Path) ->
 
 
 def test_a_layer_left_out_reads_and_is_read_as_floats(tmp_path: Path) -> None:
-    made = Made(model(identity(), weights("a", "b", "c")), tmp_path, leave=("b",))
+    made = Made(model(identity(), weights("a", "b", "c", "d")), tmp_path, leave=("b",))
     assert made.before("b", 0) == made.before("b", 1) == []
     assert made.source_of("b", 0) == "r"
     assert made.before("add", 1) == PAIR, "the shortcut is the same tensor, and still in INT8"
 
 
 def test_a_shortcut_whose_convolution_is_left_out_is_not_quantized(tmp_path: Path) -> None:
-    made = Made(model(identity(), weights("a", "b", "c")), tmp_path, leave=("c",))
+    made = Made(model(identity(), weights("a", "b", "c", "d")), tmp_path, leave=("c",))
     assert made.before("add", 0) == made.before("add", 1) == []
 
 
