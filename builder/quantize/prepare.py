@@ -75,8 +75,8 @@ def _name(model: onnx.ModelProto) -> None:
 
 
 def _kernel_shapes(model: onnx.ModelProto) -> None:
-    """Say how large each kernel is: ONNX takes that from the weights, and TensorRT 8.5's parser cannot once they
-    come out of a Q/DQ pair."""
+    """Say how large each kernel is: ONNX takes that from the weights, and TensorRT 8.5's parser cannot once
+    they come out of a Q/DQ pair."""
     weights = {w.name: w for w in model.graph.initializer}
     for node in model.graph.node:
         said = any(a.name == "kernel_shape" for a in node.attribute)

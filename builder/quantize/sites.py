@@ -5,9 +5,9 @@ TensorRT fuses DQ -> Conv -> (Add ->) Relu -> Q into one INT8 kernel, and a pair
 
 * Convolutions and matrix products with constant weights: the pair is on the data, another on the weights.
 * A residual Add: a pair on the shortcut alone. The other branch comes out of a quantized convolution, which
-  adds the shortcut in INT8 within its own kernel. That kernel must write INT8, too, for an operation with weights
-  or another Add: TensorRT 8.5.1 refuses ResNet50's last Add, which an average pooling reads ("cannot be quantized
-  by ..._QuantizeLinear", seen on an H200), whether or not a pair stands between them.
+  adds the shortcut in INT8 within its own kernel. That kernel must write INT8, too, for an operation with
+  weights or another Add: TensorRT 8.5.1 refuses ResNet50's last Add, which an average pooling reads ("cannot
+  be quantized by ..._QuantizeLinear", seen on an H200), whether or not a pair stands between them.
 * An average pooling behind a quantized convolution: the pair lets that one write INT8.
 """
 

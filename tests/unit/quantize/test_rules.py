@@ -147,7 +147,7 @@ def test_of_two_convolutions_at_an_add_the_shallower_one_is_the_shortcut(tmp_pat
 
 
 def test_an_add_whose_result_nobody_reads_in_int8_adds_floats(tmp_path: Path) -> None:
-    """As ResNet50's last one, which an average pooling reads: TensorRT 8.5.1 refuses a pair on its shortcut."""
+    """As ResNet50's last, which an average pooling reads: TensorRT 8.5.1 refuses a pair on its shortcut."""
     end = [helper.make_node("GlobalAveragePool", ["t"], ["y"], "pool")]
     made = Made(model([*identity()[:-1], *end], weights("a", "b", "c")), tmp_path)
     assert made.before("add", 0) == made.before("add", 1) == []
