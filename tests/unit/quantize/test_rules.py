@@ -186,14 +186,18 @@ def test_an_add_of_activations_alone_is_left_alone(tmp_path: Path) -> None:
     assert made.before("add", 0) == made.before("add", 1) == []
 
 
-def test_an_average_pooling_behind_a_convolution_is_quantized(tmp_path: Path) -> None:
+def test_a_pooling_and_a_matrix_product_stay_as_they_are(tmp_path: Path) -> None:
+    """TensorRT 8.5.1 builds no INT8 product that a softmax follows."""
     nodes = [
         conv("a", "x", "c"), helper.make_node("Relu", ["c"], ["r"], "relu"),
-        helper.make_node("GlobalAveragePool", ["r"], ["y"], "pool"),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"], "pool"),
+        helper.make_node("MatMul", ["p", "w_dense"], ["y"], "dense"),
     ]  # fmt: skip
-    made = Made(model(nodes, weights("a")), tmp_path)
-    assert made.before("pool", 0) == PAIR
-    assert Made(model(nodes, weights("a")), tmp_path, leave=("a",)).before("pool", 0) == []
+    dense = constant(np.random.default_rng(4), "w_dense", 1, 4)
+    made = Made(model(nodes, [*weights("a"), dense]), tmp_path)
+    assert [site.name for site in made.sites] == ["a"]
+    for name in ("pool", "dense"):
+        assert made.before(name, 0) == []
 
 
 def test_a_layer_left_out_reads_and_is_read_as_floats(tmp_path: Path) -> None:
