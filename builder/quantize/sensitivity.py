@@ -1,9 +1,9 @@
 """Which layers INT8 hurts, and which of them are left out of it.
 
-A layer is a convolution, with the Add that is quantized on its account. Each layer is quantized alone, and the
-noise that this makes at the outputs is measured: the layers' order. Then the worst ones are left out, as few as
-a bisection finds to be enough. Everything here is judged on calibration samples; what is held out is not looked
-at.
+A layer is a convolution, with the Add that is quantized on its account. Each layer is quantized alone, and
+the noise that this makes at the outputs is measured: the layers' order. Then the worst ones are left out, as
+few as a bisection finds to be enough. Everything here is judged on calibration samples; what is held out is
+not looked at.
 """
 
 from __future__ import annotations
