@@ -17,7 +17,7 @@ from support.pictures import BLUE, GREEN, RED, plain, write_colours
 from support.stack import ROOT, Stack
 from triton_stack_client import Model
 from triton_stack_client.errors import ClientError
-from triton_stack_client.transport import shared_memory
+from triton_stack_client.transport import slot
 
 SHM = Path("/dev/shm")  # noqa: S108  (where the server looks)
 COLOURS = {"red": RED, "green": GREEN, "blue": BLUE}
@@ -156,7 +156,7 @@ def test_where_the_server_cannot_open_our_memory_tensors_travel_with_the_request
     stack: Stack, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     # As in two containers that share a host's loopback, but not its /dev/shm.
-    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
+    monkeypatch.setattr(slot, "FOLDER", tmp_path)
     batch = np.full((2, 512, 512, 3), 7, np.uint8)
     url = f"{protocol}://127.0.0.1:{stack.grpc if protocol == 'grpc' else stack.http}"
     with Model("colours", url=url, shared_memory="auto") as model:
