@@ -56,7 +56,7 @@ def test_digits_in_int8_lose_at_most_half_a_point(stack: Stack, digits: Digits) 
     release = Volume(stack.models_dir).release("digits", 1)
     quantized = release / "model.onnx"
     pairs = [n for n in onnx.load(str(quantized)).graph.node if n.op_type == "QuantizeLinear"]
-    assert len(pairs) >= 8, "4 layers, data and weights"
+    assert len(pairs) >= 4, "two convolutions, data and weights"
     session = onnxruntime.InferenceSession(str(quantized), providers=["CPUExecutionProvider"])
     (local,) = session.run(["scores"], {"pixels": digits.images})
     assert np.abs(local - digits.keras_scores).max() > 1e-4, "it is not FP32"
@@ -123,7 +123,7 @@ def test_efficientnet_lite0_is_refused_or_has_its_sensitive_layers_left_out(tmp_
     search, layers = told["search"], told["layers"]
     assert search["plain"]["agreement"] < 0.9, "all in INT8: refused"
     assert search["chosen"]["agreement"] > search["plain"]["agreement"] + 0.1
-    assert len(layers) == 50
+    assert len(layers) == 49
     assert 0 < sum(layer["left_out"] for layer in layers) <= 20
     assert told["passed"] is (store.versions("lite0") == [1])
     if not told["passed"]:
