@@ -105,35 +105,32 @@ class Nodes:
         return self.blobs / "docker/registry/v2/blobs/sha256" / data[:2] / data / "data"
 
 
-@contextlib.contextmanager
-def running_nodes(tmp_path: Path) -> Iterator[Nodes]:
-    """Two nodes that serve the first release, with a registry."""
-    folder = tmp_path / "registry"
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """Two nodes that serve the first release, with a registry. As root, the second one has a small file
+    system of its own."""
+    home = tmp_path_factory.mktemp("cluster")
+    folder = home / "registry"
     folder.mkdir()
     server = registry.Server(folder)
-    server.start()
-    try:
-        made = Nodes(tmp_path, server)
-        try:
-            for name in made.stacks:
-                made.up(name)
-            yield made
-        finally:
-            for stack in made.stacks.values():
-                stack.run("down")
-                stack.kill()
-    finally:
-        server.stop()
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    with running_nodes(tmp_path) as made:
+    with contextlib.ExitStack() as stack:
+        if os.geteuid() == 0:
+            (home / "b").mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", home / "b"], check=True)
+            stack.callback(subprocess.run, ["umount", "-l", home / "b"], check=True)
+        server.start()
+        stack.callback(server.stop)
+        made = Nodes(home, server)
+        for one in made.stacks.values():
+            stack.callback(one.kill)
+            stack.callback(one.run, "down")
+        for name in made.stacks:
+            made.up(name)
+        made.wait(lambda: made.live() == {"a": 1, "b": 1}, 60, "the first reports")
         yield made
 
 
 def test_rollouts_and_faults_under_load_fail_no_request(nodes: Nodes) -> None:
-    nodes.wait(lambda: nodes.live() == {"a": 1, "b": 1}, 60, "the first reports")
     quick = ("--observe", "2")
     with contextlib.ExitStack() as stack:
         loads = [stack.enter_context(Load(s.http, s.grpc, s.models_dir, 2)) for s in nodes.stacks.values()]
@@ -180,9 +177,6 @@ def test_rollouts_and_faults_under_load_fail_no_request(nodes: Nodes) -> None:
         "a": "serving",
         "b": "serving",
     }
-    told = shown["services"]
-    assert [(s["name"], s["state"]) for s in told] == [("agent", "running")]
-    assert "agent (process" in nodes.stacks["a"].run("down").stdout
 
 
 def ended(driver: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
@@ -194,7 +188,6 @@ def ended(driver: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
 
 
 def test_a_registry_that_goes_away_and_a_node_that_is_killed_in_mid_rollout(nodes: Nodes) -> None:
-    nodes.wait(lambda: nodes.live() == {"a": 1, "b": 1}, 60, "the first reports")
     a, b = (nodes.stacks[n] for n in ("a", "b"))
     with contextlib.ExitStack() as stack:
         loads = [stack.enter_context(Load(s.http, s.grpc, s.models_dir, 2)) for s in (a, b)]
@@ -233,35 +226,32 @@ def test_a_registry_that_goes_away_and_a_node_that_is_killed_in_mid_rollout(node
     load.assert_clean(500)
 
 
-def test_a_full_disk_on_one_node_moves_nothing_there_and_sends_the_others_back(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
+def test_a_full_disk_on_one_node_moves_nothing_there_and_sends_the_others_back(nodes: Nodes) -> None:
+    volume = nodes.stacks["b"].models_dir
+    if not os.path.ismount(volume):
         pytest.skip("only root may make a small file system of a node's own")
-    (tmp_path / "b").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", tmp_path / "b"], check=True)
-    try:
-        with running_nodes(tmp_path) as nodes:
-            _full_disk(nodes)
-    finally:
-        subprocess.run(["umount", "-l", tmp_path / "b"], check=True)
-
-
-def _full_disk(nodes: Nodes) -> None:
-    nodes.wait(lambda: nodes.live() == {"a": 1, "b": 1}, 60, "the first reports")
+    before = nodes.live()
     loads = [Load(s.http, s.grpc, s.models_dir, 2) for s in nodes.stacks.values()]
     with loads[0], loads[1]:
-        ballast = nodes.stacks["b"].models_dir / "ballast"
+        ballast = volume / "ballast"
         with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(1 << 20))
-        code, row = nodes.rollout("--to", "2", "--observe", "1", "--first", "a")
+        code, row = nodes.rollout("--to", "4", "--observe", "1", "--first", "a")  # b has never had it
         assert code == 1
         assert "gone back" in row["error"]["found"]
-        assert "b: " in row["error"]["found"]
-        assert "0 MiB are free" in row["error"]["found"]
-        assert nodes.live() == {"a": 1, "b": 1}
+        assert "b: 0 MiB are free" in row["error"]["found"]
+        assert nodes.live() == before
         ballast.unlink()
         code, row = nodes.rollout("--resume")
         assert (code, row["state"]) == (0, "done")
-        assert nodes.live() == {"a": 2, "b": 2}
+        assert nodes.live() == {"a": 4, "b": 4}
     for load in loads:
         load.assert_clean(500)
+
+
+def test_down_ends_the_agent_before_the_server(nodes: Nodes) -> None:
+    told = nodes.stacks["a"].status()["services"]
+    assert [(s["name"], s["state"]) for s in told] == [("agent", "running")]
+    said = nodes.stacks["a"].run("down").stdout
+    assert said.index("agent (process") < said.index("Triton (process")
