@@ -80,6 +80,11 @@ def find(runtime: Native, settings: Settings, name: str, calibration: Optional[P
         OpsError: there is no such spec, its model is not live, the live release is not as the spec says, or
             INT8 cannot be tried.
     """
+    if calibration is not None and not calibration.exists():
+        raise OpsError(
+            f"--calibration {calibration}: there is no such file or folder",
+            remedy="name a folder of pictures, or an .npy or .npz",
+        )
     described = _described(runtime, settings, name)
     model, volume = described["name"], Volume(settings.models_dir)
     version = volume.live(model)
@@ -127,8 +132,6 @@ def _int8(described: Dict[str, Any], manifest: Dict[str, Any], data: Path) -> Di
             remedy="give it trained weights, or leave --calibration away",
         )
     place = data.resolve()
-    if not place.exists():
-        raise OpsError(f"--calibration {data}: there is no such file or folder")
     kind = "folder" if place.is_dir() else "file"
     return {"precision": "int8_fp16", "calibration": {kind: str(place)}}
 
