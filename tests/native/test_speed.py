@@ -140,16 +140,17 @@ def test_2000_pictures_in_one_call(
 def test_a_single_request_takes_little_longer_than_onnxruntime_alone(
     served: Stack, resnet50: Release, local: BaselineProcess, perf: Callable[[str], PerfAnalyzer]
 ) -> None:
-    """p50 at batch 1 with the same threads: at most 1.06 times, or two requests without the model more where
+    """p50 at batch 1 with the same threads: at most 1.06 times, or six requests without the model more where
     that is more; the best of ten runs, because what others do on this machine is not Triton's.
 
     What a request costs is a time, not a share of the model's: 0.8 to 1.9 ms on the AMD EPYC that the share
     was set on (33 ms for the model), 1.4 to 2.4 ms on an Intel Xeon that takes 27 ms for it. So this
-    machine's own time for a request that computes nothing is measured here; the model turns the processor's
-    caches over, which makes the same request dearer: twice, and 2.5 ms at least.
+    machine's own time for a request that computes nothing is measured here. The model turns the processor's
+    caches over and lets its threads fall asleep, which makes the same request dearer: two to four times where
+    that was looked at, and 4 to 5 (5 ms of 35) on a virtual machine whose processors wake up slowly.
     """
     bare = perf("noop").count("grpc", 1, 1, requests=300).p50
-    allowed = max(2.5, 2 * bare)
+    allowed = max(2.5, 6 * bare)
     print(f"a request that computes nothing: p50 {bare:.2f} ms; {allowed:.2f} ms are allowed")
     urls = {"grpc": f"grpc://127.0.0.1:{served.grpc}", "http": f"http://127.0.0.1:{served.http}"}
     best = dict.fromkeys(urls, float("inf"))  # of what is allowed; 1 is the bar
