@@ -105,7 +105,7 @@ def test_one_client_waits_a_millisecond_longer_at_most(
     direct, gated = list[float](), list[float]()
 
     def holds() -> bool:
-        """A millisecond, or a fifth more than the request itself takes here where that is longer: on a virtual
+        """A millisecond, or a fifth more than the request itself takes where that is longer: on a virtual
         machine whose processors wake up slowly one hop is 0.9 ms, and the request to a no-op model 1.05."""
         return min(gated) - min(direct) <= max(1.0, 1.2 * min(direct))
 
