@@ -12,7 +12,8 @@
     `- ReleaseError     the models volume cannot be changed as asked
        `- LockedError   somebody else is changing it
 
-Each carries what was found, what was expected and what to do next; ``cli.main`` alone prints them.
+Each carries what was found, what was expected and what to do next (``RemedyError``, which the cluster's
+errors are, too); ``cli.main`` alone prints them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 
-class BuilderError(Exception):
+class RemedyError(Exception):
     """A failure with a reason and a remedy.
 
     Args:
@@ -59,6 +60,10 @@ class BuilderError(Exception):
         if self.remedy:
             lines.append(f"  next: {self.remedy}")
         return "\n".join(lines)
+
+
+class BuilderError(RemedyError):
+    """What the builder refuses or fails on."""
 
 
 @dataclass(frozen=True)
