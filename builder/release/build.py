@@ -100,7 +100,12 @@ def build(
         BuilderError: any of its kinds.
     """
     job = Job.of(file, store, engine_name, allow_untrained=allow_untrained, quiet_gpu=quiet_gpu, force=force)
-    with store.lock(f"build of {job.spec.name}"):
+    return of_job(job)
+
+
+def of_job(job: Job) -> Dict[str, Any]:
+    """``build`` of a job that is there already."""
+    with job.store.lock(f"build of {job.spec.name}"):
         return make(job)
 
 

@@ -104,8 +104,7 @@ class _Releases:
             job = dataclasses.replace(job, spec=dataclasses.replace(job.spec, precision=self.quantized))
         began = time.monotonic()
         try:
-            with self.store.lock(f"build of {name}"):
-                row = build.make(job)
+            row = build.of_job(job)
         except BuilderError as e:
             self._failed[name] = e
             raise
