@@ -33,9 +33,9 @@ def quantize(model: onnx.ModelProto, chosen: Iterable[Site], ranges: Any) -> onn
         ranges: of every site's tensor, as ``ranges.measure`` gives them.
     """
     names = {site.name for site in chosen if site.weighted}
-    sites = fitting(model, [site for site in chosen if site.weighted or site.needs in names])
     if not names:
         return copy.deepcopy(model)
+    sites = fitting(model, [site for site in chosen if site.weighted or site.needs in names])
     quantizer = QDQQuantizer(
         copy.deepcopy(model),
         per_channel=True,

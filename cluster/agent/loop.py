@@ -97,8 +97,7 @@ class Agent:
             found = self._store.read(repo, "rollout")
             live = self._store.digest(repo, "live")
         except Exception as e:  # noqa: BLE001  (a registry fails in many ways, and the node serves on in each)
-            self._once("registry", "registry_down", reason=_words(e))
-            self._unreachable = getattr(e, "kind", "") == "unreachable"
+            self._registry_down(e)
             self._local.measure(model)
             return
         self._over("registry", "registry_back")
@@ -275,10 +274,13 @@ class Agent:
         try:
             self._store.write(repo, f"node-{self._node}", {**report, "time": _now(), "metrics": figures})
         except Exception as e:  # noqa: BLE001  (as for reading: it is written with the next look)
-            self._once("registry", "registry_down", reason=_words(e))
-            self._unreachable = getattr(e, "kind", "") == "unreachable"
+            self._registry_down(e)
             return
         self._reports[model] = (report, self._clock())
+
+    def _registry_down(self, e: Exception) -> None:
+        self._once("registry", "registry_down", reason=_words(e))
+        self._unreachable = getattr(e, "kind", "") == "unreachable"
 
     def _once(self, what: str, event: str, **facts: Any) -> None:
         """Say it when it begins, and not at every look."""

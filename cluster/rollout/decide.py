@@ -68,8 +68,8 @@ def decide(document: Document, views: Mapping[str, View], times: Times, limits: 
 
 def _forward(document: Document, views: Mapping[str, View], times: Times, limits: Limits) -> Decision:
     allowed, bad = document["allowed"], _bad(document, views, times, limits)
+    words = "; ".join(f"{node}: {why}" for node, why in sorted(bad.items()))
     if len(bad) > document["max_failed"]:
-        words = "; ".join(f"{node}: {why}" for node, why in sorted(bad.items()))
         return Decision(documents.go_back(document, words))
     pending = [n for n in allowed if views[n].proven is None and n not in bad]
     if pending:
@@ -79,7 +79,6 @@ def _forward(document: Document, views: Mapping[str, View], times: Times, limits
     if not rest:
         return _end(document, done, sorted(bad))
     if not done and len(allowed) >= document["canary"]:  # nobody has shown yet that the release works
-        words = "; ".join(f"{node}: {why}" for node, why in sorted(bad.items()))
         return Decision(documents.go_back(document, f"every canary failed: {words}"))
     gone = [n for n in rest if times.now - views[n].heard > limits.away_secs]
     return Decision(documents.skip(document, gone)) if gone else _next(document, views, times, done, rest)
