@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -23,6 +24,18 @@ _LARGEST = 1 << 20  # bytes of an answer that is only read for its words
 _LOST = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 Body = Callable[[], "bytes | IO[bytes]"]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What each try sends; ``body`` is called for each."""
+
+    method: str
+    address: str
+    scope: str
+    headers: dict[str, str]
+    body: Body | None
+    stream: bool
 
 
 class _Session(requests.Session):
@@ -87,10 +100,10 @@ class Transport:
         Raises:
             RegistryError: another status, or no answer after all tries.
         """
-        address = urljoin(self.base, url)
+        request = _Request(method, urljoin(self.base, url), scope, headers or {}, body, stream)
         for attempt in range(1, tries + 1):
             try:
-                answer = self._authorized(method, address, scope, headers or {}, body, stream=stream)
+                answer = self._authorized(request)
             except _LOST as e:
                 if isinstance(e, requests.exceptions.SSLError) and "certificate" in str(e).lower():
                     raise self._untrusted(e) from e
@@ -109,40 +122,23 @@ class Transport:
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
-    def _authorized(
-        self,
-        method: str,
-        address: str,
-        scope: str,
-        headers: dict[str, str],
-        body: Body | None,
-        *,
-        stream: bool,
-    ) -> requests.Response:
-        answer = self._send(method, address, scope, headers, body, stream=stream)
-        if answer.status_code == 401 and self._ours(address):
+    def _authorized(self, request: _Request) -> requests.Response:
+        answer = self._send(request)
+        if answer.status_code == 401 and self._ours(request.address):
             challenge = answer.headers.get("WWW-Authenticate", "")
-            self._tokens.pop(scope, None)  # it may have run out
-            if self._answer(challenge, scope):
+            self._tokens.pop(request.scope, None)  # it may have run out
+            if self._answer(challenge, request.scope):
                 answer.close()
-                answer = self._send(method, address, scope, headers, body, stream=stream)
+                answer = self._send(request)
         return answer
 
-    def _send(
-        self,
-        method: str,
-        address: str,
-        scope: str,
-        headers: dict[str, str],
-        body: Body | None,
-        *,
-        stream: bool,
-    ) -> requests.Response:
-        data = body() if body else None
+    def _send(self, request: _Request) -> requests.Response:
+        data = request.body() if request.body else None
         try:
             return self._session.request(
-                method, address, headers=headers, data=data, stream=stream, timeout=TIMEOUT,
-                auth=self._auth(scope) if self._ours(address) else _Nobody(),
+                request.method, request.address, headers=request.headers, data=data, stream=request.stream,
+                timeout=TIMEOUT,
+                auth=self._auth(request.scope) if self._ours(request.address) else _Nobody(),
             )  # fmt: skip
         finally:
             if data is not None and not isinstance(data, bytes):
