@@ -33,7 +33,10 @@ Counters = tuple[float, float, float]  # requests answered, requests failed, mic
 
 
 class Window:
-    """Figures of one model over the last two minutes; ``clock`` gives seconds that never go back."""
+    """Figures of one model over the last two minutes; ``clock`` gives seconds that never go back.
+
+    ``probe`` is the golden request of the release that is live, once it was read.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -42,11 +45,12 @@ class Window:
         self._grown: deque[tuple[float, Counters]] = deque()
         self._probes: deque[tuple[float, float]] = deque()
         self._version: int | None = None
+        self.probe: tuple[int, bytes] | None = None
 
     def of(self, version: int | None) -> None:
         """Begin anew where another release is live: one's figures say nothing of the other."""
         if version != self._version:
-            self._version, self._began = version, self._clock()
+            self._version, self._began, self.probe = version, self._clock(), None
             for old in (self._last, self._grown, self._probes):
                 old.clear()
 
@@ -94,7 +98,9 @@ def parse(text: str, model: str, version: int) -> Counters:
 
 def look(window: Window, places: list[Place], models_dir: Path, model: str, version: int) -> None:
     """Count and probe on every server; one that does not answer is left out."""
-    body = _request(models_dir, model, version)
+    if window.probe is None:  # once a release: its golden samples may be many megabytes
+        window.probe = _request(models_dir, model, version)
+    body = window.probe
     for place in places:
         text = _ask(place.host, place.metrics, "GET", "/metrics", b"", {})
         if text is not None:
