@@ -82,7 +82,9 @@ class Window:
             "requests": round(good + bad),
             "failures": round(bad),
             "mean_ms": round(micro / 1000 / good, 3) if good else None,
+            "probes": len(times),
             "probe_p99_ms": round(times[math.ceil(0.99 * len(times)) - 1], 3) if times else None,
+            "probe_slowest_ms": [round(ms, 3) for ms in times[-(10 + len(times) // 20) :]],
             "window_secs": round(min(_WINDOW, now - self._began), 1),
         }
 

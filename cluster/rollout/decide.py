@@ -9,13 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.rollout import document as documents
+from cluster.rollout.compare import FEW, compare, total
 from cluster.rollout.views import View
 from cluster.state.store import Document
-
-_FEW = 100  # requests: with fewer, a share of failures says nothing
-_WORSE_FAILURES = 0.01  # of the canaries' requests, above the others' share
-_WORSE_P99 = 2.0  # times the others', and at least ...
-_WORSE_P99_MS = 10.0
 
 
 @dataclass(frozen=True)
@@ -116,8 +112,8 @@ def _next(
         observed = _observed(document, views, times, done, rest)
         if observed is not None:
             return observed
-        asked = _sum("requests", [views[n] for n in done])
-        note = "" if asked >= _FEW else f"the canaries had {asked} requests: too few to tell their failures"
+        asked = total("requests", [views[n] for n in done])
+        note = "" if asked >= FEW else f"the canaries had {asked} requests: too few to tell their failures"
     return Decision(documents.allow(document, rest[: document["at_once"]], note))
 
 
@@ -156,24 +152,3 @@ def _back(document: Document, views: Mapping[str, View], times: Times, limits: L
         return Decision(documents.end(document, documents.FAILED, words, reason=reason))
     words = f"gone back; not heard of: {', '.join(left)}" if left else "gone back"
     return Decision(documents.end(document, documents.GONE_BACK, words))
-
-
-def compare(canaries: list[View], others: list[View]) -> str:
-    """How the canaries are worse than the others; empty when they are not, or when nothing can be told."""
-    bad, asked = (_sum(key, canaries) for key in ("failures", "requests"))
-    their_bad, theirs = (_sum(key, others) for key in ("failures", "requests"))
-    if asked >= _FEW:
-        share, usual = bad / asked, their_bad / theirs if theirs else 0.0
-        if share > usual + _WORSE_FAILURES:
-            return f"{share:.1%} of {asked} requests failed, elsewhere {usual:.1%}"
-    mine = [float(v.metrics["probe_p99_ms"]) for v in canaries if v.metrics.get("probe_p99_ms")]
-    their = sorted(float(v.metrics["probe_p99_ms"]) for v in others if v.metrics.get("probe_p99_ms"))
-    if mine and their:
-        usual = their[len(their) // 2]
-        if max(mine) > usual * _WORSE_P99 and max(mine) > usual + _WORSE_P99_MS:
-            return f"a p99 of {max(mine):.1f} ms, elsewhere {usual:.1f} ms"
-    return ""
-
-
-def _sum(key: str, views: list[View]) -> int:
-    return sum(int(v.metrics.get(key) or 0) for v in views)

@@ -43,7 +43,9 @@ def test_a_window_counts_what_grew_and_survives_a_server_that_starts_anew() -> N
     assert figures["mean_ms"] == pytest.approx(58 / 14, abs=0.001)
     for ms in range(1, 101):
         window.probed(ms)
-    assert window.figures()["probe_p99_ms"] == 99
+    figures = window.figures()
+    assert (figures["probes"], figures["probe_p99_ms"]) == (100, 99)
+    assert figures["probe_slowest_ms"] == list(range(86, 101))
     clock.now = 500
     assert window.figures()["requests"] == 0
     window.probed(7)

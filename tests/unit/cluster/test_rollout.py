@@ -12,7 +12,7 @@ from support.simulated_nodes import Cluster, quiet
 from cluster.errors import ClusterError
 from cluster.rollout import document as documents
 from cluster.rollout import start
-from cluster.rollout.decide import compare
+from cluster.rollout.compare import compare
 from cluster.rollout.driver import TAG, Driver
 from cluster.rollout.lease import HeldError, LostLeaseError
 from cluster.rollout.views import View
@@ -269,8 +269,8 @@ def test_a_document_that_somebody_has_broken_is_told(broken: Document) -> None:
     assert rolled(cluster)["state"] == documents.DONE, "another rollout takes its place"
 
 
-FEW = {"requests": 50, "failures": 25, "probe_p99_ms": None}
-GOOD = {"requests": 1000, "failures": 0, "probe_p99_ms": 10.0}
+FEW = {"requests": 50, "failures": 25, "probes": 0, "probe_p99_ms": None}
+GOOD = {"requests": 1000, "failures": 0, "probes": 12, "probe_p99_ms": 10.0, "probe_slowest_ms": [9.0, 10.0]}
 
 
 @pytest.mark.parametrize(
@@ -280,8 +280,17 @@ GOOD = {"requests": 1000, "failures": 0, "probe_p99_ms": 10.0}
         ({**GOOD, "failures": 9}, ""),
         ({**GOOD, "failures": 30}, "3.0% of 1000 requests failed"),
         (FEW, ""),
-        ({**GOOD, "probe_p99_ms": 19.0}, ""),
-        ({**GOOD, "probe_p99_ms": 31.0}, "a p99 of 31.0 ms, elsewhere 10.0 ms"),
+        ({**GOOD, "probe_p99_ms": 19.0, "probe_slowest_ms": [19.0] * 12}, ""),
+        ({**GOOD, "probe_p99_ms": 500.0, "probe_slowest_ms": [9.0, 400.0, 500.0]}, ""),  # 2 of 12: 0.6 %
+        (
+            {**GOOD, "probe_slowest_ms": [9.0, 31.0, 32.0, 33.0]},  # 3 of 12: 0.02 %
+            "3 of 12 golden requests took more than 20.0 ms; elsewhere the p99 is 10.0 ms",
+        ),
+        ({**GOOD, "probes": 1, "probe_slowest_ms": [500.0]}, ""),
+        ({**GOOD, "probes": 500, "probe_slowest_ms": [31.0] * 11}, ""),
+        ({**GOOD, "probes": 500, "probe_slowest_ms": [31.0] * 14}, "14 of 500"),
+        ({**GOOD, "probes": 200_000, "probe_slowest_ms": [31.0] * 9_000}, "9000 of 200000"),
+        ({"requests": 1000, "probe_p99_ms": 500.0}, ""),  # an agent that counts no probes
         ({}, ""),
     ],
 )
