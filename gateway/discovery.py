@@ -2,7 +2,7 @@
 
 A thread of its own asks, since a name server or a Triton may take seconds to answer. Names are looked up
 every two seconds. A name that cannot be looked up keeps its addresses: the checks tell which of them work.
-An address has gone when two look-ups in a row lack it.
+An address has gone when two look-ups in a row lack it; the second one comes at once.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class Discovery:
     def look(self) -> None:
         """One look; takes as long as the slowest server takes to answer."""
         addresses = self.found.addresses
-        if not addresses or time.monotonic() - self._looked >= _LOOK_SECS:
+        # A server that leaves answers only a while longer: what is missing is looked for at once again.
+        if not addresses or self._absent or time.monotonic() - self._looked >= _LOOK_SECS:
             self._looked = time.monotonic()
             addresses = {s: self._resolved(s) for s in self._servers if s.dns}
         places: List[Place] = [(s.host, s.http) for s in self._servers if not s.dns]

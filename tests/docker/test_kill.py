@@ -110,9 +110,9 @@ def test_restart_of_the_engine(project: Project, how: str) -> None:
     state = Path(os.environ.get("CI_ENGINE_STATE") or Path.home() / ".cache" / "ci-engine")
     if not (state / "dockerd.pid").is_file():
         pytest.skip("the engine was not started by .ci/engine, so it is not the tests' to restart")
-    others = must(docker("ps", "--quiet")).split()
+    others = must(docker("ps", "--format", "{{.Names}}")).split()
     if others:
-        pytest.skip(f"{len(others)} containers that are not the test's run on this engine")
+        pytest.skip(f"containers that are not the test's run on this engine: {', '.join(others)}")
     served(project)
     started = project.state("triton")["StartedAt"]
     for verb in (how, "start"):

@@ -183,6 +183,23 @@ def test_discovery(triton: tuple[int, dict[str, object]], monkeypatch: pytest.Mo
     assert not looks.problems
 
 
+def test_an_address_that_is_missing_is_looked_for_at_once_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [["127.0.0.1", "127.0.0.2"], ["127.0.0.2"], ["127.0.0.2"]]
+    monkeypatch.setattr(discovery, "_looked_up", lambda _host: answers.pop(0))
+    monkeypatch.setattr(discovery, "_get", lambda *_: (0, b""))
+    name = Triton("triton", 1, 1, dns=True)
+    looks = Discovery([name])
+    looks.look()
+    looks.look()
+    assert len(answers) == 2, "nothing has changed, so the next look-up is due in two seconds"
+    with monkeypatch.context() as due:
+        due.setattr(discovery, "_LOOK_SECS", 0)
+        looks.look()
+    assert looks.found.addresses[name] == ("127.0.0.1", "127.0.0.2")
+    looks.look()
+    assert looks.found.addresses[name] == ("127.0.0.2",)
+
+
 _real_get = discovery._get
 
 
