@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the tests by their folders."""
     here = Path(__file__).parent
     items.sort(key=lambda item: ORDER.index(item.path.relative_to(here).parts[0]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Where the time went: each part, and the files that take long. CI has a limit."""
+    parts: Counter[str] = Counter()
+    files: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                file = report.nodeid.partition("::")[0]
+                parts[file.split("/")[1]] += report.duration
+                files[file] += report.duration
+    long = [(file, seconds) for file, seconds in files.most_common() if seconds >= 20]
+    if long:
+        terminalreporter.section("time by part and file")
+        for name, seconds in [*parts.most_common(), *long]:
+            terminalreporter.write_line(f"{seconds:6.0f} s  {name}")
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ _INSTEAD = {
 # Where the others find the servers, and what a server and an agent are called.
 _SERVERS = "dns:tasks.triton:8000:8001"
 _NODE = "{{.Node.Hostname}}"
-# The name of a task that ends is gone before it is told. The gateway has seen that after at most 2.5 s, is sure
-# of it and has told HAProxy 1 s later. As much again is for a busy machine and the other nodes' name servers.
+# The name of a task that ends is gone before it is told. The gateway has seen that after at most 2.5 s, is
+# sure of it and has told HAProxy 1 s later. As much again is for a busy machine and slow name servers.
 _DRAIN_SECS = "8"
 _PER_NODE = {
     "triton": {"TRITON_ID": _NODE, "DRAIN_SECS": _DRAIN_SECS, "HEALTHY_EMPTY": "1"},
