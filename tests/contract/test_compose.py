@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ops.runtimes.compose import CPU_FILE, DEVICE_LABEL
 from ops.runtimes.detection import OLDEST_COMPOSE, OLDEST_ENGINE, base_images
+from ops.runtimes.docker.naming import CPU_FILE, DEVICE_LABEL
 from ops.services import prometheus
 from ops.services.containers import GATEWAY_FILE
 from ops.settings import load

@@ -5,14 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ops.runtimes.compose import Compose
-
-
-@pytest.fixture
-def compose() -> Compose:
-    made = object.__new__(Compose)  # no engine is needed for words
-    made._project = "stack"
-    return made
+from ops.runtimes.docker.mounted_files import mounted, outside
 
 
 @pytest.mark.parametrize(
@@ -25,18 +18,18 @@ def compose() -> Compose:
         ("/srv/models/mine.yaml, /srv/host/a", "/srv/models/mine.yaml, /srv/host/a"),
     ],
 )
-def test_places_are_called_as_they_are_outside(compose: Compose, said: str, told: str) -> None:
-    assert compose._outside(said) == told
+def test_places_are_called_as_they_are_outside(said: str, told: str) -> None:
+    assert outside(said, "stack_models") == told
 
 
-def test_a_spec_is_mounted_under_its_own_path_where_that_is_free(compose: Compose, tmp_path: Path) -> None:
+def test_a_spec_is_mounted_under_its_own_path_where_that_is_free(tmp_path: Path) -> None:
     spec = tmp_path / "specs" / "mine.yaml"
     spec.parent.mkdir()
     spec.write_text("")
     for path in (spec.parent, spec):
         path.chmod(0o755)
     mounts: list[str] = []
-    inside = compose._mounted(str(spec), mounts)
+    inside = mounted(str(spec), mounts)
     place = "" if spec.parts[1] in ("home", "tmp") else "/host"
     assert inside == f"{place}{spec}"
     assert mounts == [f"{spec.parent}:{place}{spec.parent}:ro"]

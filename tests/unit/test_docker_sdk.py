@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ops.runtimes import docker_sdk
+from ops.runtimes.docker import sdk
 
 Answer = tuple[int, tuple[bytes | None, bytes | None]]
 
@@ -37,5 +37,5 @@ def test_an_answer_that_was_lost_is_asked_for_again(
     answers: list[Answer], told: tuple[int, str, str], left: int
 ) -> None:
     container = Container(*answers)
-    assert docker_sdk.said(container, ["python3"], workdir="/opt") == told
+    assert sdk.said(container, ["python3"], workdir="/opt") == told
     assert len(container.answers) == left

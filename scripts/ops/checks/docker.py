@@ -11,7 +11,6 @@ from typing import Iterator, List, Optional, Tuple
 
 from ops.checks.findings import Finding
 from ops.probe import ask, dotted, version
-from ops.runtimes import compose
 from ops.runtimes.detection import (
     OLDEST_COMPOSE,
     OLDEST_ENGINE,
@@ -21,6 +20,7 @@ from ops.runtimes.detection import (
     engine_problem,
     gpu_problem,
 )
+from ops.runtimes.docker.naming import project_name, volume_name
 from ops.settings import Settings
 
 # The images, what they are built on and a release, in MiB: CPU as measured, GPU as NVIDIA's images unpack.
@@ -202,7 +202,7 @@ def _tags(settings: Settings) -> Finding:
 
 def _volume(settings: Settings) -> Finding:
     """Whether the containers' user owns the models volume."""
-    name = f"{compose.project(settings)}_models"
+    name = volume_name(project_name(settings))
     mountpoint = ask(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name])
     if mountpoint is None:
         return Finding("Docker volume", "ok", f"{name} is made at the first start")

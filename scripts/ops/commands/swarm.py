@@ -17,7 +17,7 @@ from typing import Any, Dict, List
 
 from ops import console
 from ops.errors import OpsError
-from ops.runtimes.compose import CPU_FILE
+from ops.runtimes.docker.naming import CPU_FILE
 from ops.services.containers import FILES, SERVICES
 from ops.settings import ROOT, load, value
 

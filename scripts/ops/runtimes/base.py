@@ -20,8 +20,11 @@ class Runtime(Protocol):
     """
 
     name: str
-    device: str
     server: Server
+
+    @property
+    def device(self) -> str:
+        """See above."""
 
     @property
     def poll_secs(self) -> int:

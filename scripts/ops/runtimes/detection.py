@@ -10,7 +10,7 @@ from typing import List, Optional
 
 from ops.errors import OpsError
 from ops.probe import ask, dotted, version
-from ops.runtimes.compose import CPU_FILE
+from ops.runtimes.docker.naming import CPU_FILE, files
 from ops.settings import Settings, value
 
 _TRTEXEC = ("/opt/tensorrt/bin/trtexec", "/usr/src/tensorrt/bin/trtexec")
@@ -82,7 +82,7 @@ def _docker_device(device: str, settings: Settings) -> str:
 
 
 def _device_problem(runtime: str, settings: Settings) -> Optional[str]:
-    if runtime == "docker" and CPU_FILE in settings.docker["COMPOSE_FILE"].split(":"):
+    if runtime == "docker" and CPU_FILE in files(settings):
         return f"COMPOSE_FILE names {CPU_FILE}"
     return gpu_problem(runtime)
 

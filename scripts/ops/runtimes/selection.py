@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Sequence
 
 from ops.errors import OpsError
-from ops.runtimes import compose, environments
+from ops.runtimes import environments
 from ops.runtimes.base import Runtime
-from ops.runtimes.compose import Compose
+from ops.runtimes.docker import naming
+from ops.runtimes.docker.compose import Compose
 from ops.runtimes.native import Native
 from ops.settings import Settings
 
@@ -34,11 +35,11 @@ def current(settings: Settings, runtime: str = "auto") -> Runtime:
         native.follow()
     if runtime == "native" or (runtime == "auto" and running is not None):
         return native
-    found = compose.traces(settings)
+    found = naming.traces(settings)
     if runtime == "docker" and found is None:
         raise OpsError("no Docker Engine answers", remedy="./scripts/doctor")
     if runtime == "docker" or (found and (found.containers or (found.volume and not native.snapshot()))):
-        docker = Compose(settings, compose.default_device(settings), setup=True)
+        docker = Compose(settings, naming.default_device(settings), setup=True)
         docker.follow()
         return docker
     return native

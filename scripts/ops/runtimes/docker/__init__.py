@@ -1,0 +1,1 @@
+"""The Docker runtime: the stack as containers, by Compose."""
