@@ -99,7 +99,6 @@ def kill_builder(stack: Project, at: str, *args: str) -> str:
     ("phase", "at"),
     [
         ("engine", "onnxruntime engine ..."),
-        ("parity", "parity at batch 1, 32 ..."),
         ("publish", "parity at batch 1, 32: done"),
     ],
 )

@@ -29,7 +29,8 @@ manifest["files"]["model/2/model.onnx"] = hashlib.sha256(b"").hexdigest()
 (release / "manifest.json").write_text(json.dumps(manifest))
 """
 
-KILLS = 2 * int(os.environ.get("KILLS_EACH") or 3)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
+KILLS = len(SIGNALS) * int(os.environ.get("KILLS_EACH") or 3)
 
 
 class Deployment:
@@ -63,7 +64,7 @@ class Deployment:
         return {row["version"]: row["state"] for row in rows}
 
     def load(self, clients: int) -> Load:
-        return Load(self.project.http, self.project.grpc, self.golden, clients)
+        return Load(self.project.http, self.project.grpc, self.golden, clients, pause=0.02)
 
 
 @pytest.fixture
@@ -91,8 +92,10 @@ def test_ten_changes_under_load_fail_no_request(deployment: Deployment) -> None:
 
 @pytest.mark.timeout(150 + 60 * KILLS)
 def test_a_redeploy_that_is_killed_makes_nothing_live_later(deployment: Deployment) -> None:
-    """SIGTERM and SIGKILL by turns, at random moments, to the driver alone, as a supervisor or the kernel
-    sends them; thirty more of the same code as plain processes in tests/native. KILLS_EACH=10 is longer."""
+    """SIGTERM, SIGINT and SIGKILL by turns, at random moments, to the driver alone, as a supervisor or the
+    kernel sends them; thirty more of the same code as plain processes in tests/native. KILLS_EACH=10 is
+    longer.
+    """
     seed = int(os.environ.get("KILLS_SEED") or random.randrange(10**6))
     rng = random.Random(seed)
     print(f"KILLS_SEED={seed}")
@@ -111,19 +114,24 @@ def test_a_redeploy_that_is_killed_makes_nothing_live_later(deployment: Deployme
             cwd=ROOT, env=project.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         ) as child:  # fmt: skip
             time.sleep(rng.uniform(0, seconds))
-            sent = (signal.SIGTERM, signal.SIGKILL)[n % 2]
+            sent = SIGNALS[n % len(SIGNALS)]
             child.send_signal(sent)
             said = child.communicate(timeout=90)[1]
         at_once = deployment.live()
-        # Its one-off containers are gone after moments; the last time, whatever sleeps gets a minute to wake.
+        # Its one-off containers are gone after moments; the last time, whatever sleeps gets longer to wake.
         wait_for(lambda: not one_offs(project), 20, "the killed redeploy's containers")
-        time.sleep(60 if n == KILLS - 1 else 2)
+        quiet = project.snapshot()["scale"]
+        time.sleep(40 if n == KILLS - 1 else 2)
         live, states = deployment.live(), deployment.states()
         where = (
             f"seed {seed}, {sent.name} number {n}: live was {good}, {at_once} at once, {live} later: "
             f"{states}\n{said}"
         )
         assert live in {good, at_once}, f"it went live by itself: {where}"
+        assert project.snapshot()["scale"] == quiet, (
+            f"something changed after its containers were gone: {where}"
+        )
+        assert sent == signal.SIGKILL or not quiet["pending"], f"it did not go the way back: {where}"
         proven = states[live] == "live"
         assert live == good or proven or sent == signal.SIGKILL, f"SIGTERM left it unproven: {where}"
         result = f"{sent.name}: {'old' if live == good else 'new' if proven else 'new, not proven yet'}"

@@ -179,7 +179,7 @@ class Deployed:
     def load(self, clients: int = 3) -> Iterator[Load]:
         """Clients through the first node's gateway; afterwards none of them has seen a failure."""
         place = f"{self.manager.address}:8443"
-        with Load(place, place, self.releases, clients, through=(self.certificate, self.key)) as load:
+        with Load(place, place, self.releases, clients, (self.certificate, self.key), pause=0.01) as load:
             yield load
         self.requests += load.result["requests"]
         load.assert_clean(at_least=100)
@@ -280,7 +280,10 @@ def test_a_release_is_rolled_out_node_by_node_and_the_one_before_it_after_it(bot
     assert load.result["versions"] == ["1", "2"]
 
 
-def test_servers_are_replaced_node_by_node_and_put_back(both: Deployed) -> None:
+def test_a_node_leaves_and_servers_are_replaced_node_by_node_and_put_back(both: Deployed) -> None:
+    with both.load(), timed("a node that is drained"):
+        must(both.manager.docker("node", "update", "--availability", "drain", "node-c"))
+        both.wait(lambda: both.runs("triton", "node-a", "node-b"), 60, "triton", "Triton on two nodes again")
     with both.load(), timed("a new setting"):
         both.deploy(HTTP_THREADS="5")
         assert both.setting("triton", "HTTP_THREADS") == "5"

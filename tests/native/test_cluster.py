@@ -24,6 +24,7 @@ from cluster.artifact.place import Place
 from cluster.artifact.promote import promote
 from cluster.artifact.push import push
 
+PAUSE = 0.02  # seconds between two requests of a client: both nodes are this machine
 FACTORS = {1: 2.0, 2: 3.0, 3: 5.0, 4: 7.0}  # by release
 
 
@@ -133,7 +134,10 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 def test_rollouts_and_faults_under_load_fail_no_request(nodes: Nodes) -> None:
     quick = ("--observe", "2")
     with contextlib.ExitStack() as stack:
-        loads = [stack.enter_context(Load(s.http, s.grpc, s.models_dir, 2)) for s in nodes.stacks.values()]
+        loads = [
+            stack.enter_context(Load(s.http, s.grpc, s.models_dir, 2, pause=PAUSE))
+            for s in nodes.stacks.values()
+        ]
         code, row = nodes.rollout("--to", "2", *quick, "--first", "b")
         assert (code, row["state"], row["order"]) == (0, "done", ["b", "a"])
         assert nodes.live() == {"a": 2, "b": 2}
@@ -190,7 +194,7 @@ def ended(driver: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
 def test_a_registry_that_goes_away_and_a_node_that_is_killed_in_mid_rollout(nodes: Nodes) -> None:
     a, b = (nodes.stacks[n] for n in ("a", "b"))
     with contextlib.ExitStack() as stack:
-        loads = [stack.enter_context(Load(s.http, s.grpc, s.models_dir, 2)) for s in (a, b)]
+        loads = [stack.enter_context(Load(s.http, s.grpc, s.models_dir, 2, pause=PAUSE)) for s in (a, b)]
         # The registry is down while the canary is observed: everybody serves on, and the rollout goes on.
         driver = nodes.begin("--to", "2", "--observe", "4")
         nodes.wait(lambda: 2 in nodes.live().values(), 60, "the canary")
@@ -206,7 +210,7 @@ def test_a_registry_that_goes_away_and_a_node_that_is_killed_in_mid_rollout(node
         load.assert_clean(500)
 
     # The second node is killed, server and agent, as its turn comes: the rollout goes back on the first one.
-    with Load(a.http, a.grpc, a.models_dir, 2) as load:
+    with Load(a.http, a.grpc, a.models_dir, 2, pause=PAUSE) as load:
         driver = nodes.begin("--to", "3", "--observe", "2", "--first", "a", "--node-secs", "12")
         nodes.wait(lambda: nodes.live().get("a") == 3, 60, "the canary")
         agent = ServerProcess(b.models_dir / "run", "agent.json").state()
@@ -231,7 +235,7 @@ def test_a_full_disk_on_one_node_moves_nothing_there_and_sends_the_others_back(n
     if not os.path.ismount(volume):
         pytest.skip("only root may make a small file system of a node's own")
     before = nodes.live()
-    loads = [Load(s.http, s.grpc, s.models_dir, 2) for s in nodes.stacks.values()]
+    loads = [Load(s.http, s.grpc, s.models_dir, 2, pause=PAUSE) for s in nodes.stacks.values()]
     with loads[0], loads[1]:
         ballast = volume / "ballast"
         with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:

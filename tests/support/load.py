@@ -1,9 +1,9 @@
 """Load on the ``scale`` model that checks every answer: run as a program, stops at SIGTERM.
 
-Arguments: protocol (http or grpc), port or host:port, models volume, clients; behind a gateway also the
-file of its certificate, and an API key. Prints one JSON object: requests, failed, wrong, versions (answers
-by version), first errors. An answer is right when it is what the version that gave it says it does: its
-factor and offset are read from its release's golden samples.
+Arguments: protocol (http or grpc), port or host:port, models volume, clients, seconds that each of them waits
+between two requests; behind a gateway also the file of its certificate, and an API key. Prints one JSON
+object: requests, failed, wrong, versions (answers by version), first errors. An answer is right when it is
+what the version that gave it says it does: its factor and offset are read from its release's golden samples.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ def client(
     place: tuple[str, str, str],
     expected: Expected,
     seed: int,
+    pause: float,
     tally: Counter[str],
     errors: list[str],
 ) -> None:
@@ -130,10 +131,12 @@ def client(
         if scores.shape != x.shape or not np.allclose(scores, expected.scores(version, x), atol=1e-2):
             tally["wrong"] += 1
             errors.append(f"version {version}: wrong answer")
+        if pause:
+            stop.wait(pause)
 
 
 def main() -> None:
-    protocol, port, models_dir, clients, ca, key = (*sys.argv[1:], "", "")[:6]
+    protocol, port, models_dir, clients, pause, ca, key = (*sys.argv[1:], "", "")[:7]
     os.nice(5)  # clients of another machine would take no processor from the server and its operator
     # A handler runs within the main thread's own wait, which may hold the event's lock just then: the loop
     # below sees a plain flag.
@@ -142,7 +145,9 @@ def main() -> None:
     expected, errors = Expected(Path(models_dir)), list[str]()
     tallies = [Counter[str]() for _ in range(int(clients))]
     threads = [
-        threading.Thread(target=client, args=(protocol, (port, ca, key), expected, n, tallies[n], errors))
+        threading.Thread(
+            target=client, args=(protocol, (port, ca, key), expected, n, float(pause), tallies[n], errors)
+        )
         for n in range(int(clients))
     ]
     for t in threads:

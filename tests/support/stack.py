@@ -117,10 +117,11 @@ class Stack:
 
 
 class Load:
-    """Clients on the ``scale`` model without a pause, HTTP and gRPC, in processes of their own (load.py).
+    """Clients on the ``scale`` model, HTTP and gRPC, in processes of their own (load.py).
 
     A context manager; ``result`` holds the sum of their counts afterwards. ``through``: a gateway's
-    certificate file and an API key, where the ports (or host:port) are a gateway's.
+    certificate file and an API key, where the ports (or host:port) are a gateway's. ``pause``: seconds
+    between two requests of a client, which leave something of the machine to what is tested.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Load:
         models_dir: Path,
         clients: int = 8,
         through: tuple[Path, str] | tuple[()] = (),
+        pause: float = 0.0,
     ) -> None:
         python = Path(os.environ.get("VENVS_DIR") or ROOT / ".venvs") / "tests" / "bin" / "python3"
         self._argv = [
@@ -140,6 +142,7 @@ class Load:
                 str(port),
                 str(models_dir),
                 str(clients),
+                str(pause),
                 *map(str, through),
             ]
             for protocol, port in (("http", http), ("grpc", grpc))
