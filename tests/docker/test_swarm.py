@@ -153,6 +153,12 @@ class Deployed:
             nodes, "Running"
         )
 
+    def ended(self, service: str, node: str) -> bool:
+        """Whether the node's task of the service has ended."""
+        argv = ["--filter", f"name={STACK}_{service}", "--format", "{{.CurrentState}}"]
+        states = must(self.manager.docker("node", "ps", *argv, node)).split("\n")
+        return not any(state.startswith("Running") for state in states)
+
     def wait(self, condition: Callable[[], bool], seconds: float, service: str, what: str) -> None:
         """Wait for something about a service; fails the test with all that the swarm says of it."""
         try:
@@ -283,7 +289,8 @@ def test_a_release_is_rolled_out_node_by_node_and_the_one_before_it_after_it(bot
 def test_a_node_leaves_and_servers_are_replaced_node_by_node_and_put_back(both: Deployed) -> None:
     with both.load(), timed("a node that is drained"):
         must(both.manager.docker("node", "update", "--availability", "drain", "node-c"))
-        both.wait(lambda: both.runs("triton", "node-a", "node-b"), 60, "triton", "Triton on two nodes again")
+        both.wait(lambda: both.ended("triton", "node-c"), 60, "triton", "the end of the third node's Triton")
+        assert both.runs("triton", "node-a", "node-b")
     with both.load(), timed("a new setting"):
         both.deploy(HTTP_THREADS="5")
         assert both.setting("triton", "HTTP_THREADS") == "5"
