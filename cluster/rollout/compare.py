@@ -11,7 +11,7 @@ FEW = 100  # requests: with fewer, a share of failures says nothing
 _WORSE_FAILURES = 0.01  # of the canaries' requests, above the others' share
 _WORSE_P99 = 2.0  # a golden request is slow above so many times the others' p99, and at least ...
 _WORSE_P99_MS = 10.0  # ... above it by this
-_CHANCE = 0.001  # how often canaries that are as fast as the others are called slow
+_CHANCE = 0.001  # how often, at one look, canaries that are as fast as the others are called slow
 
 
 def compare(canaries: Sequence[View], others: Sequence[View]) -> str:
