@@ -6,12 +6,6 @@ from ops.runtimes import driver
 from support.compose import Project, docker, must
 
 
-def one_offs(project: Project) -> list[str]:
-    labels = [f"label=com.docker.compose.project={project.name}", "label=com.docker.compose.oneoff=True"]
-    filters = [word for label in labels for word in ("--filter", label)]
-    return must(docker("ps", "--all", *filters, "--format", "{{.Names}}")).split()
-
-
 def test_a_deaf_container_of_a_dead_driver_is_ended_by_the_next_command(project: Project) -> None:
     must(project.compose("build", "--quiet", "client"))
     here, pid, _ = driver.me().rsplit(" ", 2)
@@ -21,5 +15,5 @@ def test_a_deaf_container_of_a_dead_driver_is_ended_by_the_next_command(project:
         must(project.compose(*run, "--entrypoint", "sleep", "client", "60"))
     done = project.script("status", "--runtime", "docker")
     assert f"ending {project.name}-dead, left by a command that was killed" in done.stderr
-    assert one_offs(project) == [f"{project.name}-alive"]
+    assert project.one_offs() == [f"{project.name}-alive"]
     must(docker("rm", "--force", f"{project.name}-alive"))

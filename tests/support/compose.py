@@ -129,6 +129,12 @@ class Project:
         """Whether that version answers on the published HTTP port."""
         return Server("127.0.0.1", self.http).ready(model, version)
 
+    def one_offs(self) -> list[str]:
+        """The names of its one-off containers, running or not."""
+        labels = (f"project={self.name}", "oneoff=True")
+        filters = [word for label in labels for word in ("--filter", f"label=com.docker.compose.{label}")]
+        return must(docker("ps", "--all", *filters, "--format", "{{.Names}}")).split()
+
     def remove(self) -> None:
         """Containers, network and volume."""
         must(self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5", COMPOSE_PROFILES="*"))
