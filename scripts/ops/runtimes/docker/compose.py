@@ -16,7 +16,7 @@ from ops.runtimes import build_secrets, environments
 from ops.runtimes.docker import sdk, volume_copy
 from ops.runtimes.docker.mounted_files import outside
 from ops.runtimes.docker.one_offs import OneOffs
-from ops.runtimes.docker.project import PORTS, Project
+from ops.runtimes.docker.project import PORTS, SERVICE, Project
 from ops.runtimes.server import Server, explained
 from ops.services import containers, pulled
 from ops.settings import ROOT, Settings
@@ -44,7 +44,6 @@ class Compose:
         self._project = Project(settings, device, setup=setup, profiles=profiles)
         self._one_offs = OneOffs(self._project)
         self._wanted = device
-        self._profiles = tuple(profiles)
         self.server = Server(settings.host, settings.http_port)
         self._one_offs.end_leftovers()
 
@@ -98,12 +97,11 @@ class Compose:
     def _inside(self) -> None:
         """Take the address of the server's container: behind the gateway nothing of it is published."""
         container = self._project.container()
-        networks = container.attrs["NetworkSettings"]["Networks"] if container is not None else {}
-        for network in networks.values():
-            if network["IPAddress"]:
-                inside = {name: int(port.partition("/")[0]) for name, port in PORTS.items()}
-                self._settings = self._settings.at(inside, network["IPAddress"])
-                self.server = Server(self._settings.host, self._settings.http_port)
+        where = replicas.address(container) if container is not None else ""
+        if where:
+            inside = {name: int(port.partition("/")[0]) for name, port in PORTS.items()}
+            self._settings = self._settings.at(inside, where)
+            self.server = Server(self._settings.host, self._settings.http_port)
 
     def prepare(self) -> None:
         """Build the images that are missing or older than their sources; raises OpsError."""
@@ -132,11 +130,11 @@ class Compose:
 
     def check_ports(self) -> None:
         """Raise OpsError when a port is taken by somebody else than our running server."""
-        need_the_gateway(self._settings, list(self._project.beside()))
-        ours = [int(b["HostPort"]) for b in self._project.bound().values()]
         beside = self._project.beside()
+        need_the_gateway(self._settings, list(beside))
+        ours = [int(b["HostPort"]) for b in self._project.bound().values()]
         wanted = {} if "gateway" in beside else self._settings.ports
-        new = [profile for profile in beside if profile in self._profiles and not self._project.runs(profile)]
+        new = [profile for profile in self._project.profiles if not self._project.runs(profile)]
         for name, port in {**wanted, **containers.ports(new, self._settings)}.items():
             reason = "" if port in ours else port_problem(self._settings.host, port)
             if reason:
@@ -165,10 +163,10 @@ class Compose:
 
     def serve_beside(self) -> None:
         """Start what the profiles ask for, and wait until it is ready; raises OpsError."""
-        names = containers.of(self._profiles)
+        names = containers.of(self._project.profiles)
         if not names:
             return
-        containers.prepare(self._profiles, self._settings)
+        containers.prepare(self._project.profiles, self._settings)
         for name, why in pulled.lacking(names, self._pull).items():
             console.progress(f"starting without {name}: {why}")
             names.remove(name)
@@ -225,6 +223,7 @@ class Compose:
         metadata = self.server.metadata() if running else None
         health = state.get("Health") or {}
         several = self._project.servers()
+        beside = containers.of(self._project.beside())
         words = [entry["Output"].strip() for entry in health.get("Log") or []]
         return {
             "runtime": self.name,
@@ -245,9 +244,9 @@ class Compose:
                 "log": "docker compose logs triton",
             },
             "services": [
-                containers.row(c.labels["com.docker.compose.service"], c)
+                containers.row(c.labels[SERVICE], c)
                 for c in self._project.containers()
-                if c.labels.get("com.docker.compose.service") in containers.of(self._project.beside())
+                if c.labels.get(SERVICE) in beside
             ],
             **({"servers": [replicas.row(c) for c in several]} if len(several) > 1 else {}),
         }

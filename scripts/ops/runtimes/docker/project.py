@@ -26,7 +26,7 @@ PORTS = {"HTTP_PORT": "8000/tcp", "GRPC_PORT": "8001/tcp", "METRICS_PORT": "8002
 _CHECKOUT = "tensorflow-triton.checkout"  # on the volume; Compose puts none there
 _WORKING_DIR = "com.docker.compose.project.working_dir"  # on every container, by Compose
 _PROFILES = "build,serve,smoke"
-_SERVICE = "com.docker.compose.service"
+SERVICE = "com.docker.compose.service"
 
 
 class Project:
@@ -39,6 +39,7 @@ class Project:
 
     Attributes:
         device: what the server's container, where there is one, was made for.
+        profiles: see above.
 
     Raises:
         OpsError: no engine answers, or the project is another checkout's.
@@ -49,7 +50,7 @@ class Project:
         self.name = project_name(settings)
         self.volume = volume_name(self.name)
         self.engine = sdk.connect(setup=setup)
-        self._profiles = tuple(profiles)
+        self.profiles = tuple(profiles)
         server = self.container()
         self.device: str = (server.labels.get(DEVICE_LABEL) if server is not None else None) or device
         self._refuse_another_checkout()
@@ -81,12 +82,12 @@ class Project:
 
     def beside(self) -> Sequence[str]:
         """The profiles that are asked for, and those that are there already."""
-        names = [c.labels.get(_SERVICE, "") for c in self.containers()]
-        return tuple(dict.fromkeys([*self._profiles, *containers.there(names)]))
+        names = [c.labels.get(SERVICE, "") for c in self.containers()]
+        return tuple(dict.fromkeys([*self.profiles, *containers.there(names)]))
 
     def runs(self, profile: str) -> bool:
         """Whether a container of the profile's services runs."""
-        names = {c.labels.get(_SERVICE) for c in self.containers(running=True)}
+        names = {c.labels.get(SERVICE) for c in self.containers(running=True)}
         return bool(names & {*containers.of([profile])})
 
     def has_volume(self) -> bool:
