@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from support.digits import Digits
 
 SAMPLES = Path(__file__).parent / "samples"
+SHM = Path("/dev/shm")  # noqa: S108  (where clients put it)
 # What is quickest to fail comes first, and what takes the machine for itself last.
 ORDER = ("contract", "unit", "gpu", "native", "docker")
 
@@ -45,6 +46,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def sample() -> Callable[[str], str]:
     """Read a recorded output of trtexec 8.5.1 or Triton 2.28.0 (tests/samples/README.md)."""
     return lambda name: (SAMPLES / name).read_text("utf-8")
+
+
+@pytest.fixture
+def client_memory() -> Callable[[], set[str]]:
+    """The shared memory that clients have made since the test began; others' on this machine is theirs."""
+
+    def found() -> set[str]:
+        return {path.name for path in SHM.glob("triton-client-*")}
+
+    before = found()
+    return lambda: found() - before
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from support.pictures import BLUE, GREEN, RED, plain, write_colours
 from support.stack import ROOT, Stack
 from triton_stack_client import Model
 from triton_stack_client.errors import ClientError
-from triton_stack_client.transport import slot
+from triton_stack_client.transport import system_memory
 
 SHM = Path("/dev/shm")  # noqa: S108  (where the server looks)
 COLOURS = {"red": RED, "green": GREEN, "blue": BLUE}
@@ -81,7 +82,12 @@ def mapped(pid: int) -> set[str]:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_a_server_killed_and_restarted_costs_no_picture(
-    stack: Stack, colours: Path, folder: tuple[Path, list[str]], tmp_path: Path, protocol: str
+    stack: Stack,
+    colours: Path,
+    folder: tuple[Path, list[str]],
+    tmp_path: Path,
+    client_memory: Callable[[], set[str]],
+    protocol: str,
 ) -> None:
     pictures, shows = folder
     out = tmp_path / "out.json"
@@ -102,7 +108,7 @@ def test_a_server_killed_and_restarted_costs_no_picture(
     assert run.returncode == 0, err
     found = [r["top"][0]["label"] for r in json.loads(out.read_text())["results"]]
     assert found == shows
-    assert not [r for r in regions() if r.startswith("triton-client-")]
+    assert not client_memory()
     assert registered(stack) == []
     # Nor does the killed server's own stay, once another has started in its place.
     assert not servers & regions()
@@ -110,7 +116,11 @@ def test_a_server_killed_and_restarted_costs_no_picture(
 
 @pytest.mark.timeout(120)
 def test_a_server_that_stays_away_is_said_within_the_timeout(
-    stack: Stack, colours: Path, folder: tuple[Path, list[str]], tmp_path: Path
+    stack: Stack,
+    colours: Path,
+    folder: tuple[Path, list[str]],
+    tmp_path: Path,
+    client_memory: Callable[[], set[str]],
 ) -> None:
     pictures, shows = folder
     out = tmp_path / "out.json"
@@ -130,13 +140,18 @@ def test_a_server_that_stays_away_is_said_within_the_timeout(
     for row in failed:
         assert f"127.0.0.1:{stack.grpc}" in row["error"]
         assert Path(row["file"]).name in err.decode()
-    assert not [r for r in regions() if r.startswith("triton-client-")]
+    assert not client_memory()
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_client_that_is_killed_leaves_no_shared_memory(
-    stack: Stack, colours: Path, folder: tuple[Path, list[str]], tmp_path: Path, how: signal.Signals
+    stack: Stack,
+    colours: Path,
+    folder: tuple[Path, list[str]],
+    tmp_path: Path,
+    client_memory: Callable[[], set[str]],
+    how: signal.Signals,
 ) -> None:
     pictures, _ = folder
     out = tmp_path / "out.json"
@@ -146,8 +161,8 @@ def test_a_client_that_is_killed_leaves_no_shared_memory(
     os.killpg(run.pid, how)
     run.communicate(timeout=30)
     deadline = time.monotonic() + 15
-    while registered(stack) or [r for r in regions() if r.startswith("triton-client-")]:
-        assert time.monotonic() < deadline, (registered(stack), regions())
+    while registered(stack) or client_memory():
+        assert time.monotonic() < deadline, (registered(stack), client_memory())
         time.sleep(0.1)
 
 
@@ -156,7 +171,7 @@ def test_where_the_server_cannot_open_our_memory_tensors_travel_with_the_request
     stack: Stack, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     # As in two containers that share a host's loopback, but not its /dev/shm.
-    monkeypatch.setattr(slot, "FOLDER", tmp_path)
+    monkeypatch.setattr(system_memory, "FOLDER", tmp_path)
     batch = np.full((2, 512, 512, 3), 7, np.uint8)
     url = f"{protocol}://127.0.0.1:{stack.grpc if protocol == 'grpc' else stack.http}"
     with Model("colours", url=url, shared_memory="auto") as model:

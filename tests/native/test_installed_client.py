@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -120,7 +120,9 @@ with Classifier("resnet50", shared_memory="system") as classifier:
 """
 
 
-def test_pictures_of_every_form_are_classified(python: Path, served: Stack, dog: Path) -> None:
+def test_pictures_of_every_form_are_classified(
+    python: Path, served: Stack, dog: Path, client_memory: Callable[[], set[str]]
+) -> None:
     assert run(python, served, dog, "-c", MANY).stdout.splitlines() == [
         "dog.jpg: green",
         "picture 2: green",
@@ -132,7 +134,7 @@ def test_pictures_of_every_form_are_classified(python: Path, served: Stack, dog:
         "True there is no such file",
         "3",
     ]
-    assert not list(SHM.glob("triton-client-*"))
+    assert not client_memory()
 
 
 NOTEBOOK = """

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support import json_lines
 from support.gateway import Gateway
 from support.models import write_scale
 from support.nodes import Nodes, running
@@ -66,7 +67,7 @@ class Shadow:
     @property
     def lines(self) -> list[dict[str, object]]:
         """Its log of differences."""
-        return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+        return json_lines.read(self._log)
 
 
 def until(holds: Callable[[], bool], seconds: float = 20) -> None:

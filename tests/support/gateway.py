@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import re
 import ssl
@@ -16,6 +15,7 @@ from typing import Any
 from ops.runtimes import environments
 
 from gateway import keys
+from support import json_lines
 from support.stack import ROOT, Load, Stack, free_ports
 
 
@@ -104,7 +104,7 @@ class Gateway:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return json_lines.read(self.log)
 
     def line(self, request_id: str) -> dict[str, Any]:
         """The access log's line of one request, waited for."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from triton_stack_client.transport.protocol import Connection
 
-_FOLDER = Path("/dev/shm")  # noqa: S108  (as in slot.py, which is not imported, to start in milliseconds)
+_FOLDER = Path("/dev/shm")  # noqa: S108  (as in system_memory.py, which is not imported, to start in milliseconds)
 _TIMEOUT = 10.0
 # The last requests of a client that was killed may still run. A server older than 2.50 dies of unregistering
 # what they use, so it is left this many seconds; a newer one refuses until they have ended.

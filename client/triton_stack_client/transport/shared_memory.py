@@ -3,7 +3,7 @@
 Each request in flight has a slot: a file that client and server both map, or an allocation on the GPU that
 both have open, big enough for the model's largest batch, inputs first and outputs behind them. Slots are
 reused. Whoever ends, and however, gives them back: ``region_guard.py``, a process beside this one,
-unregisters and removes what a crash leaves.
+unregisters and removes what a crash leaves; what is left of both, the next client removes.
 
 A request that ends without an answer (a timeout, a cancelled task) leaves its slot in doubt: the server may
 still write to it, and a server older than 2.50 that is told to unregister memory in use unmaps it and dies
@@ -31,7 +31,8 @@ from triton_stack_client.transport.address import Address
 from triton_stack_client.transport.cuda_driver import CudaError
 from triton_stack_client.transport.cuda_memory import CudaMemory, DeviceArray
 from triton_stack_client.transport.dlpack import GpuArray
-from triton_stack_client.transport.slot import FOLDER, Call, Slot, SystemMemory
+from triton_stack_client.transport.slot import Call, Slot
+from triton_stack_client.transport.system_memory import FOLDER, SystemMemory
 
 MODES = ("auto", "cuda", "system", "off")
 _GUARD = "triton_stack_client.transport.region_guard"

@@ -2,64 +2,22 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from triton_stack_client.contract import Contract
-from triton_stack_client.errors import ServerError
 from triton_stack_client.transport.cuda_memory import CudaMemory, DeviceArray, region_name
 from triton_stack_client.transport.protocol import NAMES, Given
+from triton_stack_client.transport.system_memory import SystemMemory
 
-FOLDER = Path("/dev/shm")  # noqa: S108  (Linux's own place, and the one Triton opens)
 _ALIGN = 64
 _MARK = 8  # bytes at the start of each output that tell whether the server has written it
 _SETTLE = 1.0  # seconds from the first byte of an answer to its last, at most
-
-
-class SystemMemory:
-    """A file in /dev/shm, mapped; ``device`` and ``handle`` mean nothing here. Raises OSError."""
-
-    kind = "system"
-    handle = b""
-    device = 0
-
-    def __init__(self, region: str, size: int) -> None:
-        self._path = FOLDER / region
-        fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-        try:
-            os.posix_fallocate(fd, 0, size)  # a full /dev/shm is an error now, not a SIGBUS later
-            self._map = mmap.mmap(fd, size)
-        except OSError:
-            self.remove(registered=False)
-            raise
-        finally:
-            os.close(fd)
-
-    def write(self, start: int, array: Given) -> None:
-        """Copy an array in."""
-        if not isinstance(array, np.ndarray):
-            raise ServerError("an input lies on a GPU, and its memory cannot be shared with the server now")
-        np.frombuffer(self._map, array.dtype, array.size, start).reshape(array.shape)[...] = array
-
-    def settle(self) -> None:
-        """Nothing: what is written is there."""
-
-    def read(self, start: int, dtype: np.dtype[Any], count: int) -> np.ndarray:
-        """A copy of ``count`` values."""
-        return np.array(np.frombuffer(self._map, dtype, count, start))
-
-    def remove(self, *, registered: bool) -> None:
-        """Remove the file; the memory goes when the last one has unmapped it."""
-        del registered
-        self._path.unlink(missing_ok=True)
 
 
 class Slot:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from triton_stack_client.contract import Contract
 from triton_stack_client.transport import slot as slots
+from triton_stack_client.transport import system_memory
 from triton_stack_client.transport.shared_memory import protects
 from triton_stack_client.transport.slot import Slot
 
@@ -42,7 +43,7 @@ class Tensor:
 def test_a_slot_is_answered_when_every_output_was_written_some_time_ago(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slots, "FOLDER", tmp_path)
+    monkeypatch.setattr(system_memory, "FOLDER", tmp_path)
     now = [100.0]
     monkeypatch.setattr(slots, "time", SimpleNamespace(monotonic=lambda: now[0]))
     slot = Slot(Contract.of(METADATA, {"max_batch_size": 2}))
