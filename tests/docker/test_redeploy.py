@@ -30,7 +30,7 @@ manifest["files"]["model/2/model.onnx"] = hashlib.sha256(b"").hexdigest()
 """
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
-KILLS = len(SIGNALS) * int(os.environ.get("KILLS_EACH") or 3)
+KILLS = len(SIGNALS) * int(os.environ.get("KILLS_EACH") or 2)
 
 
 class Deployment:
@@ -93,8 +93,9 @@ def test_ten_changes_under_load_fail_no_request(deployment: Deployment) -> None:
 @pytest.mark.timeout(150 + 60 * KILLS)
 def test_a_redeploy_that_is_killed_makes_nothing_live_later(deployment: Deployment) -> None:
     """SIGTERM, SIGINT and SIGKILL at random moments, to the driver alone, as a supervisor or the kernel sends
-    them; thirty more of the same code as plain processes in tests/native. KILLS_EACH=10 is longer. SIGKILL
-    comes last: what it leaves pending is settled by the next redeploy, which a signal may end before that.
+    them, twice each (KILLS_EACH=10 is longer); thirty more of the same code as plain processes in
+    tests/native. SIGKILL comes last: what it leaves pending is settled by the next redeploy, which a signal
+    may end before that.
     """
     seed = int(os.environ.get("KILLS_SEED") or random.randrange(10**6))
     rng = random.Random(seed)

@@ -186,6 +186,29 @@ def test_a_key_has_its_limits(served: Stack, tmp_path: Path) -> None:
         assert gateway.ask("GET", "/v2", headers=other)[0] == 200, "another key has its own"
 
 
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (["h2"], "h2"),
+        (["http/1.1"], "http/1.1"),
+        (["h2", "http/1.1"], "h2"),
+        (["http/1.1", "h2"], "h2"),
+        ([], None),
+        (["spdy/3"], None),
+    ],
+)
+def test_alpn_chooses_between_grpc_and_http_on_the_one_port(
+    gateway: Gateway, offered: list[str], chosen: str | None
+) -> None:
+    context = ssl.create_default_context(cafile=str(gateway.ca))
+    context.set_alpn_protocols(offered)
+    with socket.create_connection(("127.0.0.1", gateway.port), 5) as plain, context.wrap_socket(
+        plain, server_hostname="localhost"
+    ) as connection:
+        assert connection.selected_alpn_protocol() == chosen
+        assert connection.version() in {"TLSv1.2", "TLSv1.3"}
+
+
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
 def test_what_is_large_or_not_tls_gets_an_end(gateway: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as plain:
