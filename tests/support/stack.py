@@ -108,6 +108,11 @@ class Stack:
         if state is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(state["pid"], signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                while Path(
+                    f"/proc/{state['pid']}/maps"
+                ).read_text():  # until the kernel has let go of its memory
+                    time.sleep(0.01)
             leftovers.remove(self.models_dir / "run" / "backends")
 
     def stop(self) -> None:
