@@ -8,6 +8,7 @@
     discovery       which Triton servers there are
     servers, pool   those servers in HAProxy's backends, and who has which slot
     shares          what canaries get
+    log_address     where the access log goes besides standard output
     haproxy         the HAProxy process: start, reload, change maps, drain
     supervisor      watches the volume, the keys and the certificate, and keeps HAProxy up to date
     lua/            the gate: a strict JSON parser, and the comparison with the contract

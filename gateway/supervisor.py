@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from gateway.contract import Contract
 from gateway.discovery import Discovery
 from gateway.errors import GatewayError
 from gateway.haproxy import Haproxy, Rows, program
+from gateway.log_address import LogAddress
 from gateway.options import Options
 from gateway.pool import Pool
 from gateway.servers import READY, Line, commands, lines, names
@@ -31,7 +31,7 @@ from models_volume.layout import Volume
 from models_volume.traffic import Canary
 
 _LOOK = 0.5  # seconds between two looks
-_SELDOM = 5.0  # seconds between two looks at what changes seldom: certificate, address of the log
+_SELDOM = 5.0  # seconds between two looks at the certificate
 _OWN_CERTIFICATE = "own.pem"
 
 
@@ -48,7 +48,8 @@ class Supervisor:
         self._maps: Dict[str, Rows] = {}
         self._certificate = b""
         self._certificate_due = 0.0
-        self._log_to, self._log_due = "", 0.0
+        self._log_address = LogAddress(options.log_to)
+        self._log_to = ""  # what the configuration has of it: one for a whole look
         self._config = ""  # without what changes in the running process
         self._discovery = Discovery(options.servers)
         self._pool = Pool(options.servers)
@@ -58,6 +59,8 @@ class Supervisor:
 
     def start(self) -> None:
         """Write everything and start HAProxy; raises GatewayError."""
+        self._log_address.start()
+        self._log_to = self._log_address.now
         models = self._models()
         self._discovery.models = frozenset(models)
         self._discovery.look()
@@ -115,6 +118,7 @@ class Supervisor:
         _say("reloaded: another certificate")
 
     def _follow_models(self) -> None:
+        self._log_to = self._log_address.now
         models = self._models()
         self._discovery.models = frozenset(models)
         self._look_at_servers()
@@ -176,8 +180,7 @@ class Supervisor:
         """Write the configuration as all is now; raises GatewayError where HAProxy does not take it."""
         canaries = shares.without_weight(self._canaries, self._splits(models))
         buffer = contract.buffer_bytes(models, self._options.buffer)
-        log_to = self._log_address()
-        whole = configuration.text(self._options, models, buffer, log_to, self._pool.servers, canaries)
+        whole = configuration.text(self._options, models, buffer, self._log_to, self._pool.servers, canaries)
         self._check(whole)
         _write(Path(CONFIG), whole)
         self._config = self._wanted_config(models)
@@ -208,23 +211,11 @@ class Supervisor:
 
     def _wanted_config(self, models: Dict[str, List[Contract]]) -> str:
         buffer = contract.buffer_bytes(models, self._options.buffer)
-        return configuration.text(self._options, models, buffer, self._log_address(), self._pool.blank())
+        return configuration.text(self._options, models, buffer, self._log_to, self._pool.blank())
 
     def _wanted_certificate(self) -> bytes:
         options = self._options
         return certificate.pem(options.certificate, options.folder / _OWN_CERTIFICATE, options.address)
-
-    def _log_address(self) -> str:
-        """Where the access log goes by UDP, as a number: HAProxy asks for a name only once, and does not
-        start where it does not exist, as that of a container that is not there."""
-        if self._options.log_to and time.monotonic() >= self._log_due:
-            self._log_due = time.monotonic() + _SELDOM
-            host, _, port = self._options.log_to.rpartition(":")
-            try:
-                self._log_to = f"{socket.gethostbyname(host)}:{port}"
-            except OSError:
-                self._log_to = ""
-        return self._log_to
 
 
 def run(options: Options) -> int:
