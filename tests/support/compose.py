@@ -136,9 +136,8 @@ class Project:
         return must(docker("ps", "--all", *filters, "--format", "{{.Names}}")).split()
 
     def remove(self) -> None:
-        """Containers, killed, as nobody waits for their orderly end; network and volume."""
-        self.compose("kill", COMPOSE_PROFILES="*")
-        must(self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5", COMPOSE_PROFILES="*"))
+        """Containers, at once, as nobody waits for their orderly end; network and volume."""
+        must(self.compose("down", "--volumes", "--remove-orphans", "--timeout", "0", COMPOSE_PROFILES="*"))
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> float:

@@ -108,10 +108,9 @@ class Stack:
         if state is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(state["pid"], signal.SIGKILL)
+            maps = Path("/proc") / str(state["pid"]) / "maps"
             with contextlib.suppress(OSError):
-                while Path(
-                    f"/proc/{state['pid']}/maps"
-                ).read_text():  # until the kernel has let go of its memory
+                while maps.read_text():  # until the kernel has let go of its memory
                     time.sleep(0.01)
             leftovers.remove(self.models_dir / "run" / "backends")
 

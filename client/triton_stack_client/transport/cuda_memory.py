@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from triton_stack_client.errors import ClientError, ContractError
-from triton_stack_client.transport import cuda_driver, direct, dlpack
+from triton_stack_client.transport import cuda_driver, direct, dlpack, regions
 from triton_stack_client.transport.address import Address
 from triton_stack_client.transport.cuda_driver import Context, CudaError
 from triton_stack_client.transport.dlpack import ForeignArray, GpuArray
@@ -93,7 +92,7 @@ class DeviceArray(GpuArray):
     def __init__(self, gpu: Context, device: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.shape = shape
         self.dtype = dtype
-        self.region = region_name()
+        self.region = regions.name()
         self.size = self.nbytes
         self.registered = False
         self.in_doubt = False
@@ -139,11 +138,6 @@ class DeviceArray(GpuArray):
             "strides": None,
             "stream": None,
         }
-
-
-def region_name() -> str:
-    """A name that no other region has, on any server."""
-    return f"triton-client-{os.getpid()}-{secrets.token_hex(6)}"
 
 
 def shared_gpu(where: Address, *, sure: bool) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from triton_stack_client.contract import Contract
-from triton_stack_client.transport.cuda_memory import CudaMemory, DeviceArray, region_name
+from triton_stack_client.transport import regions
+from triton_stack_client.transport.cuda_memory import CudaMemory, DeviceArray
 from triton_stack_client.transport.protocol import NAMES, Given
 from triton_stack_client.transport.system_memory import SystemMemory
 
@@ -36,7 +37,7 @@ class Slot:
     def __init__(
         self, contract: Contract, make: Callable[[str, int], SystemMemory | CudaMemory] = SystemMemory
     ) -> None:
-        self.region = region_name()
+        self.region = regions.name()
         self.registered = False
         self.into: Mapping[str, DeviceArray] = {}
         self._mark = np.frombuffer(secrets.token_bytes(_MARK), np.uint8)

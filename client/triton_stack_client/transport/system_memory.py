@@ -6,7 +6,6 @@ import fcntl
 import functools
 import mmap
 import os
-import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from triton_stack_client.errors import ServerError
+from triton_stack_client.transport import regions
 from triton_stack_client.transport.protocol import Given
 
 FOLDER = Path("/dev/shm")  # noqa: S108  (Linux's own place, and the one Triton opens)
-_OURS = re.compile(r"triton-client-\d+-[0-9a-f]{12}")  # as cuda_memory.region_name makes them
 _NEW_SECONDS = 60  # a file this young may have been made a moment before its owner locks it
 
 
@@ -71,8 +70,8 @@ def remove_left_behind(folder: Path) -> None:
 
     A client's number says nothing, since containers may share /dev/shm: what nobody has locked is nobody's.
     """
-    for path in folder.glob("triton-client-*"):
-        if not _OURS.fullmatch(path.name):
+    for path in folder.glob(regions.PATTERN):
+        if not regions.is_name(path.name):
             continue
         with suppress(OSError):  # another user's, in use (BlockingIOError), or gone by now
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from support.stack import PACKAGES
-from triton_stack_client.transport import system_memory
-from triton_stack_client.transport.cuda_memory import region_name
+from triton_stack_client.transport import regions, system_memory
 from triton_stack_client.transport.system_memory import SystemMemory
 
 OWNER = """
@@ -50,7 +49,7 @@ def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 def test_what_a_killed_client_left_goes_and_what_a_living_one_uses_stays(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left, used, own = region_name(), region_name(), region_name()
+    left, used, own = regions.name(), regions.name(), regions.name()
     (folder / "triton-client-of-somebody-else").touch()
     killed = owner(folder, left)
     with owner(folder, used) as living:
