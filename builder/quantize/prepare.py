@@ -2,6 +2,8 @@
 
 onnxruntime's basic optimizations do it; they write standard ONNX operators only. Padding goes into the
 convolution or pooling behind it on the way, which TensorRT would run as a kernel of its own otherwise.
+A global pooling becomes one that says its size: TensorRT makes a reduction of the former, and refuses to
+build an engine where INT8 meets it (8.5.1).
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ def prepare(source: Path, work: Path, sample: Arrays) -> onnx.ModelProto:
     ready.opset_import.extend(kept)
     _name(ready)
     _kernel_shapes(ready)
+    _sized_pools(ready)
     return ready
 
 
@@ -82,3 +85,14 @@ def _kernel_shapes(model: onnx.ModelProto) -> None:
         said = any(a.name == "kernel_shape" for a in node.attribute)
         if node.op_type in ("Conv", "ConvTranspose") and not said and node.input[1] in weights:
             node.attribute.append(onnx.helper.make_attribute("kernel_shape", weights[node.input[1]].dims[2:]))
+
+
+def _sized_pools(model: onnx.ModelProto) -> None:
+    """GlobalAveragePool as the AveragePool over all that there is, where the graph says how much that is."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in inferred}
+    for node in model.graph.node:
+        size = shapes.get(node.input[0], [])[2:] if node.op_type == "GlobalAveragePool" else []
+        if len(size) == 2 and all(size):  # 0 is a dimension that is free
+            node.op_type = "AveragePool"
+            node.attribute.append(onnx.helper.make_attribute("kernel_shape", size))

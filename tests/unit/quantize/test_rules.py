@@ -147,13 +147,46 @@ def test_of_two_convolutions_at_an_add_the_shallower_one_is_the_shortcut(tmp_pat
 
 
 def test_an_add_whose_result_nobody_reads_in_int8_adds_floats(tmp_path: Path) -> None:
-    """As ResNet50's last, which an average pooling reads: TensorRT 8.5.1 refuses a pair on its shortcut."""
-    end = [helper.make_node("GlobalAveragePool", ["t"], ["y"], "pool")]
+    """TensorRT 8.5.1 refuses a pair on its shortcut."""
+    end = [helper.make_node("GlobalMaxPool", ["t"], ["y"], "pool")]
     made = Made(model([*identity()[:-1], *end], weights("a", "b", "c")), tmp_path)
     assert made.before("add", 0) == made.before("add", 1) == []
     assert made.before("c", 0) == PAIR
     left = Made(model(identity(), weights("a", "b", "c", "d")), tmp_path / "left", leave=("d",))
     assert left.before("add", 1) == []
+
+
+@pytest.mark.parametrize("kind", ["GlobalAveragePool", "AveragePool"])
+def test_the_average_pooling_behind_an_add_reads_its_result_in_int8(tmp_path: Path, kind: str) -> None:
+    """As at the end of ResNet50. TensorRT makes a reduction, without INT8, of a pooling with no size."""
+    size = {"kernel_shape": [8, 8]} if kind == "AveragePool" else {}
+    nodes = [*identity()[:-1], helper.make_node(kind, ["t"], ["y"], "pool", **size)]
+    made = Made(model(nodes, weights("a", "b", "c")), tmp_path)
+    assert made.before("pool", 0) == made.before("add", 1) == PAIR
+    assert made.before("add", 0) == []
+    (pool,) = [n for n in made.model.graph.node if n.name == "pool"]
+    assert (pool.op_type, list(pool.attribute[0].ints)) == ("AveragePool", [8, 8])
+    assert made.sqnr > 25
+    left = Made(model(nodes, weights("a", "b", "c")), tmp_path / "left", leave=("c",))
+    assert left.before("pool", 0) == left.before("add", 1) == []
+
+
+def test_a_pooling_is_not_alone_in_reading_an_add(tmp_path: Path) -> None:
+    nodes = [*identity(), helper.make_node("GlobalAveragePool", ["t"], ["z"], "pool")]
+    made = Made(model(nodes, weights("a", "b", "c", "d"), ("y", "z")), tmp_path)
+    assert made.before("pool", 0) == []
+    assert made.before("add", 1) == made.before("d", 0) == PAIR
+
+
+def test_a_global_pooling_of_a_free_size_stays_one(tmp_path: Path) -> None:
+    nodes = [*identity()[:-1], helper.make_node("GlobalAveragePool", ["t"], ["y"], "pool")]
+    free = model(nodes, weights("a", "b", "c"))
+    for place in (2, 3):
+        free.graph.input[0].type.tensor_type.shape.dim[place].dim_param = "size"
+    made = Made(free, tmp_path)
+    (pool,) = [n for n in made.model.graph.node if n.name == "pool"]
+    assert pool.op_type == "GlobalAveragePool"
+    assert made.before("pool", 0) == made.before("add", 1) == []
 
 
 def test_of_two_adds_the_first_is_read_by_the_second(tmp_path: Path) -> None:
@@ -186,7 +219,7 @@ def test_an_add_of_activations_alone_is_left_alone(tmp_path: Path) -> None:
     assert made.before("add", 0) == made.before("add", 1) == []
 
 
-def test_a_pooling_and_a_matrix_product_stay_as_they_are(tmp_path: Path) -> None:
+def test_a_pooling_behind_a_convolution_and_a_matrix_product_stay_as_they_are(tmp_path: Path) -> None:
     """TensorRT 8.5.1 builds no INT8 product that a softmax follows."""
     nodes = [
         conv("a", "x", "c"), helper.make_node("Relu", ["c"], ["r"], "relu"),
