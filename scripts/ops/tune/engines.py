@@ -20,7 +20,9 @@ from ops.tune.subject import Subject
 _SHARE = 0.35  # of the budget at most, for building
 _TRTEXEC_SECS = 20.0  # of trtexec on an engine at two batch sizes, its loading included
 _KEPT = 2  # beside the present one
-_FAR_BEHIND = math.log(1.25)  # an engine so much worse by itself is not served better by any setting
+# An engine so much worse than the present one by itself is not served better by any setting. It is not held
+# against the best one: where copies are the limit, the server does not reach what that does by itself.
+_FAR_BEHIND = math.log(1.25)
 
 
 @dataclass
@@ -54,10 +56,10 @@ def ranked(subject: Subject, objective: Objective, lab: Lab, journal: Journal, c
                 f"{speed['images_per_s']:.0f} images/s by itself"
             )
     worth = {name: _worth(objective.kind, speed) for name, speed in speeds.items()}
-    best = max(worth.values(), default=0.0)
+    present = worth.get(PRESENT, max(worth.values(), default=0.0))
     # Unmeasured ones (no time, no trtexec for it) stay behind those that were measured.
-    order = sorted(found.known, key=lambda n: -worth.get(n, best - _FAR_BEHIND))
-    kept = [n for n in order if n != PRESENT and worth.get(n, best) > best - _FAR_BEHIND][:_KEPT]
+    order = sorted(found.known, key=lambda n: -worth.get(n, present - _FAR_BEHIND))
+    kept = [n for n in order if n != PRESENT and worth.get(n, present) > present - _FAR_BEHIND][:_KEPT]
     found.batches = [found.known[n].changes for n in order if n == PRESENT or n in kept]
     words = ", ".join(found.known[n].words() for n in order if n == PRESENT or n in kept)
     console.progress(f"engines that go on, the best first: {words}")
