@@ -22,8 +22,8 @@ from builder.quantize.data import Samples
 from builder.quantize.gate import Check
 from builder.quantize.sensitivity import Plan, Search
 from builder.spec.model import Spec
+from models_volume import comparator, layout
 from models_volume import golden as files
-from models_volume import layout
 
 # Raise it when the same model and data give another quantized model, or are judged in another way.
 QUANTIZER = 3
@@ -117,13 +117,14 @@ def make(
     _tell(spec, plan, checks)
     result = work / "quantized.onnx"
     result.write_bytes(made.SerializeToString(deterministic=True))
-    return Quantized(onnx_file, result, _golden(golden_file, made, work), told, page)
+    file, told["golden"] = _golden(golden_file, made, work)
+    return Quantized(onnx_file, result, file, told, page)
 
 
 def summary(told: dict[str, Any]) -> dict[str, Any]:
     """A report in short, for the manifest."""
     left = [layer["name"] for layer in told["layers"] if layer["left_out"]]
-    kept = ("precision", "calibration", "held_out", "checks", "versions", "source", "seconds")
+    kept = ("precision", "calibration", "held_out", "checks", "golden", "versions", "source", "seconds")
     return {**{k: told[k] for k in kept}, "layers": len(told["layers"]), "left_out": left}
 
 
@@ -220,9 +221,12 @@ def _refusal(spec: Spec, plan: Plan, checks: list[Check], page: Path) -> Quantiz
     )
 
 
-def _golden(source: Path, made: onnx.ModelProto, work: Path) -> Path:
-    """The source's golden inputs at every point of its free dimensions, and the quantized model's answers."""
-    given, _ = files.load(source)
+def _golden(source: Path, made: onnx.ModelProto, work: Path) -> tuple[Path, dict[str, Any]]:
+    """The source's golden inputs at every point of its free dimensions, and the quantized model's answers.
+
+    Also what quantizing changed in them: see ``Parity.with_int8``.
+    """
+    given, before = files.load(source)
     runner = answers.Runner(made)
     outputs: Arrays = {}
     for point in ("opt", "min", "max"):
@@ -232,4 +236,11 @@ def _golden(source: Path, made: onnx.ModelProto, work: Path) -> Path:
             outputs.update({golden.at(name, point): array for name, array in found.items()})
     file = work / layout.GOLDEN
     golden.save(file, given, outputs)
-    return file
+    figures = [
+        comparator.compare(before[name], array) for name, array in outputs.items() if array.dtype.kind == "f"
+    ]
+    return file, {
+        "samples": len(next(iter(given.values()))),
+        "kept": min((f.top1 for f in figures if f.top1 is not None), default=None),
+        "changed": max((f.max_abs for f in figures), default=0.0),
+    }

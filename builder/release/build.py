@@ -213,12 +213,25 @@ def _release(job: Job, staged: Path) -> Dict[str, Any]:
                 _hold_to_live(job, done)
                 shutil.rmtree(staged)
                 return done
+        job = dataclasses.replace(job, spec=_tolerant(job.spec, export))
         version = job.store.next_version(job.spec.name)
         facts = _make(job, export, gate, staged / "release", work, version, began)
     except BuilderError as e:
         copies.named(e)
         raise
     return _publish(job, staged, version, print_, hashes, facts)
+
+
+def _tolerant(spec: Spec, export: Export) -> Spec:
+    """With INT8, tolerances that the spec leaves out follow what quantizing changed."""
+    if export.quantization is None or None not in (spec.parity.top1, spec.parity.max_abs):
+        return spec
+    parity = spec.parity.with_int8(**export.quantization.report["golden"])
+    top1, max_abs = parity.tolerances()
+    progress.say(
+        f"{spec.name}: by what quantizing changed, parity is held to top-1 {top1:.2%}, max abs {max_abs:.3g}"
+    )
+    return dataclasses.replace(spec, parity=parity)
 
 
 def _publish(

@@ -15,6 +15,15 @@ from builder.spec.model import Output, Spec
 from models_volume import comparator
 from models_volume.comparator import Allowance
 
+_REMEDY = (
+    "try precision: fp32 in the spec; if that agrees, FP16 is too coarse for this model, or the tolerances "
+    "under parity: are too tight for it"
+)
+_INT8_REMEDY = (
+    "leave top1 and max_abs out of parity: they then follow what quantizing changed; if they are, try "
+    "precision: int8 instead of int8_fp16, or fp16"
+)
+
 
 @dataclass(frozen=True)
 class Verified:
@@ -60,7 +69,7 @@ def verify(spec: Spec, engine: Engine, file: Path, inputs: Arrays, outputs: Arra
     rows.sort(key=lambda row: row["batch"])
     figures: Dict[str, Any] = {
         "samples": count,
-        "tolerance": {"top1": spec.parity.top1, "max_abs": spec.parity.max_abs},
+        "tolerance": dict(zip(("top1", "max_abs"), spec.parity.tolerances())),
         "top1": min((r["top1"] for r in rows if r["top1"] is not None), default=None),
         "max_abs": max(r["max_abs"] for r in rows),
         "by_batch": rows,
@@ -94,19 +103,18 @@ def compare(output: Output, wanted: np.ndarray, found: np.ndarray) -> Dict[str, 
 
 
 def _gate(spec: Spec, figures: Dict[str, Any]) -> None:
-    allowed = spec.parity
+    top1, max_abs = spec.parity.tolerances()
     bad = [
         f"{r['output']} at batch {r['batch']}: "
         f"top-1 {'-' if r['top1'] is None else format(r['top1'], '.2%')}, max abs {r['max_abs']:.3g}"
         for r in figures["by_batch"]
-        if r["max_abs"] > allowed.max_abs or (r["top1"] is not None and r["top1"] < allowed.top1)
+        if r["max_abs"] > max_abs or (r["top1"] is not None and r["top1"] < top1)
     ]
     if bad:
         raise ParityError(
             "the engine does not agree with the source model; nothing is published",
-            expected=f"top-1 of at least {allowed.top1:.2%} and max abs of at most {allowed.max_abs:g} "
+            expected=f"top-1 of at least {top1:.2%} and max abs of at most {max_abs:.3g} "
             f"on {figures['samples']} golden samples",
             details="\n".join(bad),
-            remedy="try precision: fp32 in the spec; if that agrees, FP16 is too coarse for this model, or "
-            "the tolerances under parity: are too tight for it",
+            remedy=_INT8_REMEDY if spec.quantization is not None else _REMEDY,
         )

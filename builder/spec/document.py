@@ -389,11 +389,13 @@ class Parity(Part):
     example: ClassVar[str] = "parity: {samples: 16, seed: 0, top1: 0.99, max_abs: 0.05}"
     samples: Annotated[int, Whole(1, 1024)] = Field(default=16, description="How many golden samples.")
     seed: Seed = Field(default=0, description="Of the samples.")
-    top1: Annotated[float, Number(0, 1)] = Field(
-        default=0.99, description="The least share of samples whose best class agrees."
+    top1: Annotated[float, Number(0, 1)] = left_out(
+        "The least share of samples whose best class agrees.",
+        "`0.99`; with INT8 the share that quantizing kept, less one sample",
     )
-    max_abs: Annotated[float, Number(0, 1e9)] = Field(
-        default=0.05, description="The largest difference of any element, in the output's own unit."
+    max_abs: Annotated[float, Number(0, 1e9)] = left_out(
+        "The largest difference of any element, in the output's own unit.",
+        "`0.05`; with INT8 what quantizing changed, if that is more",
     )
 
 

@@ -115,10 +115,18 @@ def _spec(file: Path, read: document.Document) -> model.Spec:
         opset=read.opset,
         trtexec_args=tuple(read.trtexec_args),
         serving=_serving(read.serving, read.batch.max),
-        parity=model.Parity(read.parity.samples, read.parity.seed, read.parity.top1, read.parity.max_abs),
+        parity=_parity(read.parity, int8=read.calibration is not None),
         evaluation=_evaluation(read.evaluation),
         quantization=quantization.checked(read.calibration, read.int8),
     )
+
+
+def _parity(read: document.Parity, *, int8: bool) -> model.Parity:
+    top1, max_abs = read.top1, read.max_abs  # None where the spec leaves them out
+    if not int8:
+        top1 = model.TOP1 if top1 is None else top1
+        max_abs = model.MAX_ABS if max_abs is None else max_abs
+    return model.Parity(read.samples, read.seed, top1, max_abs)
 
 
 def _evaluation(read: document.Evaluation | None) -> model.Evaluation | None:

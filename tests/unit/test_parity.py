@@ -12,7 +12,7 @@ import pytest
 from builder.engine import Arrays, Built, Engine
 from builder.errors import BuilderError, ParityError
 from builder.release import parity
-from builder.spec.model import Spec
+from builder.spec.model import Parity, Spec
 
 MakeSpec = Callable[..., Spec]
 
@@ -159,3 +159,14 @@ def test_an_answer_of_another_shape_is_refused_not_stretched(
     x = np.zeros((5, 4), np.float32)
     with pytest.raises(BuilderError, match=r"\[8, 3\]|\[4, 3\]|\[1, 3\]"):
         parity.verify(make_spec(), constant, Path("e"), {"x": x}, {"y": x[:, :3]}, Path("w"))
+
+
+def test_with_int8_an_engine_may_do_once_more_what_quantizing_did() -> None:
+    left_out = Parity(16, 0, None, None)
+    assert left_out.tolerances() == (0.99, 0.05)
+    assert left_out.with_int8(kept=1.0, changed=0.3, samples=16).tolerances() == (0.9375, 0.3)
+    assert left_out.with_int8(kept=0.75, changed=0.01, samples=16).tolerances() == (0.6875, 0.05)
+    assert left_out.with_int8(kept=None, changed=9.0, samples=16).tolerances() == (0.99, 9.0)
+    assert left_out.with_int8(kept=0.0, changed=0.1, samples=16).tolerances() == (0.0, 0.1)
+    given = Parity(16, 0, 0.98, 0.02)
+    assert given.with_int8(kept=0.5, changed=0.3, samples=16) == given

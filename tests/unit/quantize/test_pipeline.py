@@ -20,11 +20,13 @@ from support.conv_net import FRAGILE
 from support.stack import ROOT
 
 from builder import cli
-from builder.errors import BuilderError, EvaluationError, QuantizationError
+from builder import engine as engines
+from builder.engine.onnxruntime import OnnxRuntime
+from builder.errors import BuilderError, EvaluationError, ParityError, QuantizationError
 from builder.export import onnx_model
 from builder.release import build as pipeline
 from builder.release.store import Store
-from builder.spec import loader
+from builder.spec import loader, model
 
 Change = Callable[..., Path]
 
@@ -310,6 +312,42 @@ def test_tensorrt_is_given_the_quantized_model_and_held_to_it(
     argv = result["manifest"]["engine"]["argv"]
     assert ("--fp16" in argv, "--int8" in argv) == (True, True)
     assert result["manifest"]["parity"]["max_abs"] < 1e-4, "the fake runs what it was given on a CPU"
+
+
+class Noisy(OnnxRuntime):
+    """onnxruntime, each answer moved by ``by``: an engine that rounds otherwise."""
+
+    by = 0.0
+
+    def run(self, *args: Any) -> dict[str, np.ndarray]:
+        found = super().run(*args)
+        return {name: array + np.float32(self.by) for name, array in found.items()}
+
+
+def test_an_engine_may_be_as_far_off_as_quantizing_went(
+    net: Path, store: Store, change: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "create", lambda *_, **__: Noisy())
+    monkeypatch.setattr(model, "MAX_ABS", 1e-4)  # less than quantizing changes here
+    manifest = build(net / "net.yaml", store)["manifest"]
+    changed = manifest["quantization"]["golden"]["changed"]
+    assert changed > 1e-3, "or this shows nothing"
+    assert manifest["contract"]["tolerance"]["max_abs"] == changed
+    assert manifest["spec"]["parity"]["max_abs"] == changed
+    monkeypatch.setattr(Noisy, "by", 0.9 * changed)
+    assert build(net / "net.yaml", store, force=True)["manifest"]["parity"]["max_abs"] == pytest.approx(
+        0.9 * changed, rel=1e-3
+    )
+    monkeypatch.setattr(Noisy, "by", 1.1 * changed)
+    with pytest.raises(ParityError) as e:
+        build(net / "net.yaml", store, force=True)
+    assert "leave top1 and max_abs out of parity" in e.value.remedy
+    # A tolerance that the spec gives is held.
+    monkeypatch.setattr(Noisy, "by", 0.9 * changed)
+    change(net, parity={"max_abs": 1e-4})
+    with pytest.raises(ParityError, match="does not agree") as e:
+        build(net / "net.yaml", store)
+    assert "max abs of at most 0.0001 on" in str(e.value.expected)
 
 
 def test_an_exported_spec_names_its_calibration_data_where_they_lie(

@@ -82,3 +82,6 @@ def test_a_live_int8_release_is_built_for_tensorrt_with_its_own_precision(
     argv = made["engine"]["argv"]
     assert ("--fp16" in argv, "--int8" in argv) == (True, True)
     assert "quantization" not in made, "its ONNX file was quantized before"
+    live = store.manifest("net", 1)["contract"]["tolerance"]
+    assert live["top1"] != 0.99, "by what quantizing changed"
+    assert made["contract"]["tolerance"] == live
