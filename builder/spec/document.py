@@ -395,7 +395,7 @@ class Parity(Part):
     )
     max_abs: Annotated[float, Number(0, 1e9)] = left_out(
         "The largest difference of any element, in the output's own unit.",
-        "`0.05`; with INT8 what quantizing changed, if that is more",
+        "`0.05`; with INT8 twice what quantizing changed, if that is more",
     )
 
 
