@@ -227,9 +227,10 @@ def _tolerant(spec: Spec, export: Export) -> Spec:
     if export.quantization is None or None not in (spec.parity.top1, spec.parity.max_abs):
         return spec
     parity = spec.parity.with_int8(**export.quantization.report["golden"])
-    top1, max_abs = parity.tolerances()
+    allowed = parity.tolerance()
     progress.say(
-        f"{spec.name}: by what quantizing changed, parity is held to top-1 {top1:.2%}, max abs {max_abs:.3g}"
+        f"{spec.name}: by what quantizing changed, parity is held to top-1 {allowed['top1']:.2%}, "
+        f"max abs {allowed['max_abs']:.3g}"
     )
     return dataclasses.replace(spec, parity=parity)
 

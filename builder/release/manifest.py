@@ -140,7 +140,7 @@ def contract(spec: Spec) -> Dict[str, Any]:
             }
             for o in spec.outputs
         ],
-        "tolerance": dict(zip(("top1", "max_abs"), spec.parity.tolerances())),
+        "tolerance": spec.parity.tolerance(),
     }
 
 

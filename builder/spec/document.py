@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, Union
 
 from pydantic import Field, Tag, ValidationInfo, field_validator, model_validator
 
-from builder.spec import quantization
+from builder.spec import model, quantization
 from builder.spec.dtypes import DType
 from builder.spec.fields import (
     AFile,
@@ -391,11 +391,11 @@ class Parity(Part):
     seed: Seed = Field(default=0, description="Of the samples.")
     top1: Annotated[float, Number(0, 1)] = left_out(
         "The least share of samples whose best class agrees.",
-        "`0.99`; with INT8 the share that quantizing kept, less one sample",
+        f"`{model.TOP1}`; with INT8 the share that quantizing kept, less one sample",
     )
     max_abs: Annotated[float, Number(0, 1e9)] = left_out(
         "The largest difference of any element, in the output's own unit.",
-        "`0.05`; with INT8 twice what quantizing changed, if that is more",
+        f"`{model.MAX_ABS}`; with INT8 twice what quantizing changed, if that is more",
     )
 
 

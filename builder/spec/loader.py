@@ -122,11 +122,8 @@ def _spec(file: Path, read: document.Document) -> model.Spec:
 
 
 def _parity(read: document.Parity, *, int8: bool) -> model.Parity:
-    top1, max_abs = read.top1, read.max_abs  # None where the spec leaves them out
-    if not int8:
-        top1 = model.TOP1 if top1 is None else top1
-        max_abs = model.MAX_ABS if max_abs is None else max_abs
-    return model.Parity(read.samples, read.seed, top1, max_abs)
+    given = model.Parity(read.samples, read.seed, read.top1, read.max_abs)
+    return given if int8 else model.Parity(read.samples, read.seed, **given.tolerance())
 
 
 def _evaluation(read: document.Evaluation | None) -> model.Evaluation | None:

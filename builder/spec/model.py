@@ -223,12 +223,12 @@ class Parity:
     top1: Optional[float]
     max_abs: Optional[float]
 
-    def tolerances(self) -> Tuple[float, float]:
-        """``top1`` and ``max_abs``; what is not known yet as without INT8."""
-        return (
-            TOP1 if self.top1 is None else self.top1,
-            MAX_ABS if self.max_abs is None else self.max_abs,
-        )
+    def tolerance(self) -> Dict[str, float]:
+        """``top1`` and ``max_abs``; what is left out as without INT8."""
+        return {
+            "top1": TOP1 if self.top1 is None else self.top1,
+            "max_abs": MAX_ABS if self.max_abs is None else self.max_abs,
+        }
 
     def with_int8(self, kept: Optional[float], changed: float, samples: int) -> Parity:
         """What is left out, by what quantizing did to the golden samples: an engine may do twice as much.
@@ -244,12 +244,12 @@ class Parity:
             changed: the largest difference of any element.
             samples: how many there are.
         """
-        top1, max_abs = self.tolerances()
+        allowed = self.tolerance()
         if self.top1 is None and kept is not None:
-            top1 = min(top1, max(0.0, kept - 1 / samples))
+            allowed["top1"] = min(allowed["top1"], max(0.0, kept - 1 / samples))
         if self.max_abs is None:
-            max_abs = max(max_abs, 2 * changed)
-        return dataclasses.replace(self, top1=top1, max_abs=max_abs)
+            allowed["max_abs"] = max(allowed["max_abs"], 2 * changed)
+        return Parity(self.samples, self.seed, **allowed)
 
 
 @dataclass(frozen=True)
