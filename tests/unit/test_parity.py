@@ -169,6 +169,7 @@ def test_with_int8_an_engine_may_do_twice_what_quantizing_did() -> None:
         (0.75, 0.01, 0.6875, 0.05),
         (None, 9.0, 0.99, 18.0),
         (0.0, 0.1, 0.0, 0.2),
+        (1.0, np.inf, 0.9375, 0.05),
     ):
         found = left_out.with_int8(kept, changed, samples=16)
         assert found.tolerance() == {"top1": top1, "max_abs": max_abs}
