@@ -120,9 +120,16 @@ def _plain(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     kept = {k: v for k, v in node.items() if k != "x-default" and not (k == "default" and v is None)}
+    if isinstance(kept.get("default"), dict):  # those of a mapping's keys
+        kept["default"] = _given(kept["default"])
     if isinstance(kept.get("title"), str) and "$schema" not in kept:
         del kept["title"]
     return {k: _plain(v) for k, v in kept.items()}
+
+
+def _given(default: dict[str, Any]) -> dict[str, Any]:
+    """Without the keys that are left out, at any depth: null is no value that a spec may have."""
+    return {k: _given(v) if isinstance(v, dict) else v for k, v in default.items() if v is not None}
 
 
 def reference() -> str:

@@ -42,6 +42,18 @@ def test_the_reference_is_current() -> None:
     )
 
 
+def test_no_default_is_null() -> None:
+    """An editor writes defaults, and no key takes null."""
+
+    def nulls(node: Any) -> int:
+        if isinstance(node, (dict, list)):
+            return sum(nulls(inner) for inner in (node.values() if isinstance(node, dict) else node))
+        return node is None
+
+    assert nulls({"key": [{"one": None, "two": 2}, None]}) == 2
+    assert nulls(reference.schema()) == 0
+
+
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda f: f.stem)
 def test_a_shipped_spec_validates_against_the_schema(validator: Any, file: Any) -> None:
     validator.validate(yaml.safe_load(file.read_text("utf-8")))
