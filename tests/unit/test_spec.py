@@ -39,6 +39,18 @@ def test_a_shipped_spec_loads_under_its_file_s_name(name: str) -> None:
     assert loader.load(loader.find(name)).name == name
 
 
+@pytest.mark.parametrize("name", ["tensorrt_fp16_model", "resnet50", "efficientnet_lite0"])
+def test_a_shipped_spec_made_int8_has_int8_s_tolerance(name: str, tmp_path: Path) -> None:
+    """A tolerance that is right for FP16 refuses nearly every INT8 engine, also those that tune tries."""
+    document = yaml.safe_load(loader.find(name).read_text())
+    del document["outputs"][0]["labels"]
+    (tmp_path / "x.npy").touch()
+    document |= {"precision": "int8_fp16", "calibration": {"file": "x.npy"}}
+    (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document))
+    parity = loader.load(tmp_path / f"{name}.yaml").parity
+    assert (parity.top1, parity.max_abs) == (None, None)
+
+
 def test_the_default_model_has_the_article_s_contract() -> None:
     s = loader.load(loader.find("tensorrt_fp16_model"))
     assert [(i.name, i.dtype.name, i.dims) for i in s.inputs] == [("input_1", "FP16", (224, 224, 3))]
