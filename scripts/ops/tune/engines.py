@@ -70,25 +70,37 @@ def _build(
     found: Ranked, subject: Subject, objective: Objective, lab: Lab, journal: Journal, clock: Clock
 ) -> None:
     seconds = subject.manifest.get("seconds") or {}
-    expected = float(seconds.get("engine", 60)) + float(seconds.get("verify", 10))
+    usual = float(seconds.get("engine", 60)) + float(seconds.get("verify", 10))
+    # The model is quantized for each INT8 engine; how long that takes, the first one shows.
+    expected = {False: usual, True: usual}
     for number, changes in enumerate(candidates.engines(subject.present, objective.kind), 1):
         candidate = Candidate(f"e{number}", changes)
+        int8 = "calibration" in changes
+        if int8 and any("calibration" in c.changes for c in found.out.values()):
+            continue  # another batch size changes nothing about the quantized model
 
-        def there_is_time(expected: float = expected) -> bool:
-            return clock.seconds - clock.left() + expected <= _SHARE * clock.seconds
+        def there_is_time(secs: float = expected[int8]) -> bool:
+            return clock.seconds - clock.left() + secs <= _SHARE * clock.seconds
 
+        first = int8 and expected[int8] == usual
+        about = f"about {expected[int8]:.0f} s" + (", and quantizing before that" if first else "")
         if not journal.once(f"engine {number}: go", there_is_time):
-            console.progress(f"no time for more engines, at about {expected:.0f} s each")
+            console.progress(f"no time for engine {number} ({candidate.words()}): {about}")
+            if int8:
+                continue
             return
-        console.progress(f"engine {number}: {candidate.words()}; about {expected:.0f} s")
+        console.progress(f"engine {number}: {candidate.words()}; {about}")
+        left = clock.left()
         [row] = journal.once(f"lay out engine {number}", partial(lab.lay_out, [candidate]))
         lab.know(candidate, row)
+        expected[int8] = max(expected[int8], left - clock.left())
         if row["ok"]:
             found.known[candidate.name] = candidate
-            expected = max(expected, float(row["seconds"]))
         else:
             found.out[candidate.name] = candidate
             console.progress(f"engine {number} is out: {row['error']}")
+            if row.get("remedy"):
+                console.progress(f"  {row['remedy']}")
 
 
 def _speed(lab: Lab, clock: Clock, name: str, most: int) -> Dict[str, Any]:
