@@ -150,6 +150,9 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     for kind in (protocol.Connection, protocol.AsyncConnection):
         real = kind.unregister
         monkeypatch.setattr(kind, "unregister", lambda self, name, _, real=real: real(self, name, "system"))
+    # The guard is a process of its own, and unregisters what it is told.
+    line = shared_memory._line
+    monkeypatch.setattr(shared_memory, "_line", lambda *args: line(*args).replace(b"cuda ", b"system "))
     monkeypatch.setattr(cuda_driver, "_library", lambda: fake)
     monkeypatch.setattr(cuda_memory, "_server_gpus", lambda _: [UUID_TEXT])
     cuda_driver._driver.cache_clear()
@@ -190,6 +193,22 @@ def test_gpu_memory_for_asyncio_is_given_back(served: Stack, cuda: FakeCuda) -> 
     assert registered(served) == before
     gc.collect()
     assert cuda.blocks == {}
+
+
+def test_what_the_server_still_uses_when_a_client_closes_is_unregistered_by_its_guard(
+    served: Stack, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton 2.50 and 2.51 refuse that while a request uses it, and for a moment after its answer."""
+
+    def refuse(self: protocol.Connection, region: str, kind: str) -> None:
+        raise ServerError(f"Cannot unregister {kind} region {region}, it is currently in use", refused=True)
+
+    before = registered(served)
+    with Model("slow", url=url(served, "grpc"), shared_memory="cuda") as model:
+        model.predict(QUICK)
+        assert len(registered(served) - before) == 1
+        monkeypatch.setattr(protocol.Connection, "unregister", refuse)
+    assert registered(served) == before
 
 
 def test_a_server_without_a_gpu_refuses_the_handle_and_auto_goes_on(
