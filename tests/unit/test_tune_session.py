@@ -202,6 +202,19 @@ def test_quantizing_takes_no_time_from_the_engines_that_are_not_quantized(tmp_pa
     assert lab.now <= 15 * 60 + 5
 
 
+def test_a_resumed_run_knows_how_long_quantizing_took(tmp_path: Path) -> None:
+    first = Lab()
+    tuned(tmp_path, first, "throughput", 15, int8=True)
+    lines = (tmp_path / "journal").read_text().splitlines()
+    built = next(n for n, line in enumerate(lines) if "lay out engine 2" in line)
+    (tmp_path / "journal").write_text("\n".join(lines[: built + 1]) + "\n")
+    second = Lab()
+    second.now = 2 * 50 + QUANTIZING
+    second._engines |= {(8, 32, True), (32, 32, False)}  # on the disk since the first session
+    tuned(tmp_path, second, "throughput", 15, resume=True, int8=True)
+    assert second.asked == first.asked[2:] == ["batch.opt 64, batch.max 128"]
+
+
 def test_int8_that_is_refused_is_not_tried_with_other_batches(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,16 +90,15 @@ def _build(
                 continue
             return
         console.progress(f"engine {number}: {candidate.words()}; {about}")
-        left = clock.left()
         [row] = journal.once(f"lay out engine {number}", partial(lab.lay_out, [candidate]))
         lab.know(candidate, row)
-        expected[int8] = max(expected[int8], left - clock.left())
         if row["ok"]:
             found.known[candidate.name] = candidate
+            expected[int8] = max(expected[int8], float(row["seconds"]))
         else:
             found.out[candidate.name] = candidate
             console.progress(f"engine {number} is out: {row['error']}")
-            if row.get("remedy"):
+            if row["remedy"]:
                 console.progress(f"  {row['remedy']}")
 
 
