@@ -16,6 +16,7 @@ from builder.release import sources
 from builder.spec import loader, model
 
 Document = dict[str, Any]
+SHIPPED = ["tensorrt_fp16_model", "resnet50", "efficientnet_lite0"]
 
 
 def refusal(file: Path) -> str:
@@ -34,12 +35,12 @@ def put(document: Document, path: str, value: object) -> Document:
     return document
 
 
-@pytest.mark.parametrize("name", ["tensorrt_fp16_model", "resnet50", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_spec_loads_under_its_file_s_name(name: str) -> None:
     assert loader.load(loader.find(name)).name == name
 
 
-@pytest.mark.parametrize("name", ["tensorrt_fp16_model", "resnet50", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_spec_made_int8_has_int8_s_tolerance(name: str, tmp_path: Path) -> None:
     """A tolerance that is right for FP16 refuses nearly every INT8 engine, also those that tune tries."""
     document = yaml.safe_load(loader.find(name).read_text())
